@@ -1,0 +1,1 @@
+"""One module per measured claim: `python -m bench.NAME [--json] [--quick]`."""

@@ -1,0 +1,61 @@
+"""Time, as a value that can be passed in: UTC for what is stored, monotonic for what is measured."""
+
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+__all__ = ["Clock", "FakeClock", "SystemClock", "utc_iso"]
+
+
+class Clock(Protocol):
+    """What decides on time asks this, so that tests need not wait."""
+
+    def now(self) -> datetime:
+        """The wall clock, aware, in UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never go back, since an arbitrary start."""
+        ...
+
+    def monotonic_ns(self) -> int:
+        """The same in nanoseconds; comparable between processes of one machine."""
+        ...
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def monotonic_ns(self) -> int:
+        return time.monotonic_ns()
+
+
+class FakeClock:
+    """A clock that moves only when told to."""
+
+    def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
+        self._start = start.timestamp()
+        self._elapsed_ns = 0
+
+    def advance(self, seconds: float) -> None:
+        self._elapsed_ns += round(seconds * 1e9)
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self._start + self._elapsed_ns / 1e9, UTC)
+
+    def monotonic(self) -> float:
+        return self._elapsed_ns / 1e9
+
+    def monotonic_ns(self) -> int:
+        return self._elapsed_ns
+
+
+def utc_iso(at: datetime) -> str:
+    """`at` as RFC 3339 in UTC with microseconds; sorts as text."""
+    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -1,0 +1,288 @@
+"""The configuration: one tree of structs, read from haetae.toml and HAETAE_... variables.
+
+`HAETAE_TRACKER__OPEN_SCORE=2.5` overrides `open_score` of `[tracker]`. Unknown keys are refused with the
+nearest one that exists.
+"""
+
+import difflib
+import hashlib
+import os
+import tempfile
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import msgspec
+from msgspec import Meta
+
+from core.errors import ConfigError
+
+__all__ = [
+    "BusConfig",
+    "Config",
+    "InferenceConfig",
+    "LogConfig",
+    "LoggerConfig",
+    "ManagerConfig",
+    "PathsConfig",
+    "TrackerConfig",
+    "VadConfig",
+    "load_config",
+]
+
+ENV_PREFIX = "HAETAE_"
+_NOT_KEYS = {"HAETAE_CONFIG", "HAETAE_DATA"}
+"""Variables of the prefix that are no configuration: the file's own path and the tests' videos."""
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+Positive = Annotated[float, Meta(gt=0)]
+Count = Annotated[int, Meta(ge=1)]
+
+
+class PathsConfig(_Section):
+    """Where things are kept; "" stands for the default beside `data`."""
+
+    data: str = "var"
+    """Database, journal, states, media and logs; relative to the working directory."""
+    run: str = ""
+    """Sockets, registries and heartbeats: a private directory with a short path (Unix sockets: 107 bytes)."""
+
+
+class DatabaseConfig(_Section):
+    url: str = ""
+    """SQLAlchemy URL; "" is SQLite in the data folder."""
+
+
+class BusConfig(_Section):
+    """The frame rings; a slot is one frame."""
+
+    main_slots: Annotated[int, Meta(ge=3, le=64)] = 6
+    analysis_slots: Annotated[int, Meta(ge=3, le=64)] = 8
+    analysis_width: Annotated[int, Meta(ge=64, le=1920)] = 640
+    """Largest analysed width in pixels; a source is never scaled up, and keeps its shape."""
+    analysis_height: Annotated[int, Meta(ge=64, le=1080)] = 360
+    shm_share: Annotated[float, Meta(gt=0, le=1)] = 0.9
+    """Share of what is free in /dev/shm that rings may take."""
+
+
+class InferenceConfig(_Section):
+    max_batch: Annotated[int, Meta(ge=1, le=256)] = 16
+    threads: Annotated[int, Meta(ge=0, le=256)] = 0
+    """Worker threads of CPU models; 0 is one per core."""
+    request_timeout_s: Positive = 5.0
+    analyze_timeout_s: Positive = 8.0
+
+
+class VadConfig(_Section):
+    provisional_s: Positive = 10.0
+    """Footage learned before a first, provisional state scores anything."""
+    armed_s: Positive = 120.0
+    """Footage learned below which a state stays provisional."""
+    gate_max_closed_s: Annotated[float, Meta(gt=0, le=2)] = 2.0
+    """The motion gate never stays closed for longer."""
+
+
+class TrackerConfig(_Section):
+    """When a score curve becomes an event; scores are -log10 P."""
+
+    open_score: Positive = 2.0
+    """Smoothed score at which an event opens."""
+    close_score: Positive = 1.4
+    """Smoothed score under which it begins to close."""
+    smooth_s: Annotated[float, Meta(ge=0)] = 0.5
+    """Causal averaging window."""
+    persist_s: Annotated[float, Meta(ge=0)] = 0.3
+    """How long the score stays over `open_score` before an event opens."""
+    close_s: Annotated[float, Meta(ge=0)] = 1.0
+    """How long it stays under `close_score` before it closes."""
+    merge_s: Annotated[float, Meta(ge=0)] = 1.0
+    """A new event so soon after the last is the last one going on."""
+    max_s: Positive = 300.0
+    """A longer event is closed and goes on as the next."""
+    update_s: Positive = 5.0
+    """How often an open event is reported again."""
+
+
+class LoggerConfig(_Section):
+    flush_events: Count = 10
+    flush_s: Positive = 1.0
+    journal_days: Count = 30
+    """Days of journal files kept once all that is in them is committed."""
+    spool_events: Count = 10_000
+    """Unacknowledged messages that a sender keeps on disk at most."""
+
+
+class ManagerConfig(_Section):
+    reconcile_s: Positive = 0.5
+    start_grace_s: Positive = 20.0
+    """Time to the first heartbeat before a process counts as hung."""
+    hung_s: Positive = 5.0
+    """Age of a heartbeat at which a process counts as hung."""
+    stop_grace_s: Positive = 5.0
+    """Time from SIGTERM to SIGKILL."""
+    backoff_max_s: Positive = 60.0
+    stable_s: Positive = 30.0
+    """Running for so long resets the back-off."""
+    concurrent_starts: Count = 4
+
+
+class LogConfig(_Section):
+    level: str = "info"
+    """debug, info, warning or error."""
+    format: str = "json"
+    """json or console."""
+
+
+class Config(_Section):
+    node_id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = "local"
+    paths: PathsConfig = PathsConfig()
+    database: DatabaseConfig = DatabaseConfig()
+    bus: BusConfig = BusConfig()
+    inference: InferenceConfig = InferenceConfig()
+    vad: VadConfig = VadConfig()
+    tracker: TrackerConfig = TrackerConfig()
+    logger: LoggerConfig = LoggerConfig()
+    manager: ManagerConfig = ManagerConfig()
+    log: LogConfig = LogConfig()
+
+    @property
+    def data_dir(self) -> Path:
+        return Path(self.paths.data).expanduser().absolute()
+
+    @property
+    def run_dir(self) -> Path:
+        """Private to the user and to this data folder, with a path short enough for Unix sockets."""
+        if self.paths.run:
+            return Path(self.paths.run).expanduser().absolute()
+        mark = hashlib.sha256(str(self.data_dir).encode()).hexdigest()[:10]
+        return Path(tempfile.gettempdir()) / f"haetae-{os.getuid()}-{mark}"
+
+    @property
+    def database_url(self) -> str:
+        return self.database.url or f"sqlite:///{self.data_dir / 'haetae.db'}"
+
+    @property
+    def media_dir(self) -> Path:
+        return self.data_dir / "media"
+
+    @property
+    def states_dir(self) -> Path:
+        return self.data_dir / "states"
+
+    @property
+    def journal_dir(self) -> Path:
+        return self.data_dir / "journal"
+
+    @property
+    def spool_dir(self) -> Path:
+        return self.data_dir / "spool"
+
+    @property
+    def logs_dir(self) -> Path:
+        return self.data_dir / "logs"
+
+    def endpoint(self, name: str) -> str:
+        """The ZeroMQ address of a process of this instance, such as "inference" or "logger-feed"."""
+        return f"ipc://{self.run_dir / (name + '.sock')}"
+
+    def make_dirs(self) -> None:
+        """Creates the data and run folders; raises ConfigError where that is refused.
+
+        The run folder holds the sockets that control everything, so it must be ours alone (0700).
+        """
+        for folder in (self.data_dir, self.media_dir, self.states_dir, self.journal_dir, self.spool_dir, self.logs_dir):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise ConfigError(
+                    f"cannot create {folder}: {error.strerror}", "choose another folder with paths.data (or --out)"
+                ) from error
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise ConfigError(f"cannot write to {folder}", "change its permissions, or choose another folder")
+        make_private_dir(self.run_dir)
+
+
+def make_private_dir(folder: Path) -> None:
+    """Creates `folder` with mode 0700, or checks that it is a real directory that is ours alone."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = os.lstat(folder)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot create {folder}: {error.strerror}", "choose another folder with paths.run"
+        ) from error
+    if folder.is_symlink() or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise ConfigError(
+            f"{folder} is open to others",
+            "its sockets control everything: remove it, or choose a private folder with paths.run",
+        )
+
+
+def load_config(file: Path | None = None, environ: Mapping[str, str] | None = None, **overrides: Any) -> Config:
+    """The configuration from `file` (default: $HAETAE_CONFIG, else ./haetae.toml if it exists) and environment.
+
+    `overrides` are sections or values laid over both, e.g. `paths={"data": "out"}`. Raises ConfigError.
+    """
+    environ = os.environ if environ is None else environ
+    if file is None:
+        named = environ.get("HAETAE_CONFIG")
+        file = Path(named) if named else Path("haetae.toml")
+        must_exist = bool(named)
+    else:
+        must_exist = True
+    tree: dict[str, Any] = {}
+    if must_exist or file.exists():
+        try:
+            tree = tomllib.loads(file.read_text())
+        except OSError as error:
+            raise ConfigError(f"cannot read {file}: {error.strerror}") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{file} is not TOML: {error}") from error
+    _check_keys(tree, Config, str(file))
+    _overlay(tree, _from_environ(environ))
+    _overlay(tree, overrides)
+    try:
+        return msgspec.convert(tree, Config, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"configuration: {error}") from error
+
+
+def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for name, value in environ.items():
+        if not name.startswith(ENV_PREFIX) or name in _NOT_KEYS:
+            continue
+        *sections, key = name[len(ENV_PREFIX) :].lower().split("__")
+        level = tree
+        for section in sections:
+            level = level.setdefault(section, {})
+        level[key] = value
+    _check_keys(tree, Config, "environment")
+    return tree
+
+
+def _overlay(base: dict[str, Any], over: Mapping[str, Any]) -> None:
+    for key, value in over.items():
+        if isinstance(value, Mapping) and isinstance(base.get(key), dict):
+            _overlay(base[key], cast("Mapping[str, Any]", value))
+        else:
+            base[key] = value
+
+
+def _check_keys(tree: Mapping[str, Any], struct: type[msgspec.Struct], where: str, path: str = "") -> None:
+    fields = {field.name: field for field in msgspec.structs.fields(struct)}
+    for key, value in tree.items():
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, 1)
+            hint = f"did you mean {path + near[0]!r}?" if near else f"known here: {', '.join(fields)}"
+            raise ConfigError(f"{where}: unknown key {path + key!r}", hint)
+        kind = fields[key].type
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{where}: {path + key!r} is a section, not a value", f"write [{path + key}]")
+            _check_keys(cast("Mapping[str, Any]", value), kind, where, f"{path}{key}.")

@@ -1,0 +1,1 @@
+"""How processes talk: messages, request and reply, feeds."""

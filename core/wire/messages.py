@@ -1,0 +1,205 @@
+"""The messages between processes, one tagged union per conversation; msgpack on the wire.
+
+Every request gets exactly one reply: of its conversation, or `ErrorReply`. Pixels never travel: `FrameRef` does.
+"""
+
+import msgspec
+
+from core.cameras.model import CameraStatus
+from core.events.model import AnomalyEvent, Severity
+from core.ids import CameraId, EventId
+
+__all__ = [
+    "AnalyzeReply",
+    "AnalyzeRequest",
+    "ApplyCameras",
+    "CameraStatuses",
+    "Done",
+    "ErrorReply",
+    "EventAck",
+    "FinishLearning",
+    "FrameRef",
+    "GetCameras",
+    "GetStatistics",
+    "InferenceStatistics",
+    "InterruptOpen",
+    "LearnedReply",
+    "LogEvent",
+    "Ping",
+    "Pong",
+    "ScoreReply",
+    "ScoreRequest",
+]
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Base of all messages; the tag is the class's name."""
+
+
+class FrameRef(msgspec.Struct, frozen=True, array_like=True):
+    """Where a frame's pixels lie: `core.frames.RingReader.open_ref` finds them, or raises FrameGone."""
+
+    camera_id: CameraId
+    stream: str
+    """"main" or "analysis"."""
+    epoch: int
+    seq: int
+
+
+# ---- any conversation
+
+
+class Ping(Message):
+    pass
+
+
+class Pong(Message):
+    pid: int
+    instance: str
+    """Another value after each start of the process."""
+
+
+class Done(Message):
+    """Nothing more to say than that it was done."""
+
+
+class ErrorReply(Message):
+    code: str
+    """Stable name: "bad_request", "unknown_type", "no_state", "busy", "deadline", "gone", "internal"…"""
+    message: str
+
+
+# ---- camera -> inference
+
+
+class ScoreRequest(Message):
+    """Score one analysed frame, learn from it, or both.
+
+    `media_s` is the frame's time on the source's time line, in seconds: what speeds are measured against.
+    `normality_id` names the state it is scored with: the camera's own id, or one that several cameras share.
+    `learn` adds it to what that state is being learned from. `lossless` requests are never superseded.
+    """
+
+    frame: FrameRef
+    media_s: float
+    vad_type: str
+    normality_id: str
+    learn: bool = False
+    lossless: bool = False
+
+
+class ScoreReply(Message):
+    """`status` is "scored", "learning" (taken in, no state to score with yet), "superseded", "late" or "gone".
+
+    `map` is the location map: `map_rows` x `map_cols` bytes, row by row, 0..255 for -log10 P of 0..6 at that place.
+    `peak_x`, `peak_y` are fractions 0..1 of the frame. `state` is "learning", "provisional" or "armed".
+    """
+
+    status: str
+    score: float = 0.0
+    peak_x: float = 0.5
+    peak_y: float = 0.5
+    map: bytes = b""
+    map_rows: int = 0
+    map_cols: int = 0
+    reason: str = ""
+    state: str = "learning"
+    state_version: int = 0
+    learned_s: float = 0.0
+    """Seconds of footage that the state was learned from, or has taken in so far."""
+
+
+class FinishLearning(Message):
+    """Fit the state from all that was taken in, save it as the next version, and use it from now on."""
+
+    vad_type: str
+    normality_id: str
+
+
+class LearnedReply(Message):
+    state: str
+    state_version: int
+    learned_s: float
+    frames: int
+    warning: str = ""
+    """What a person should know, e.g. that the footage was short; "" for nothing."""
+
+
+class AnalyzeRequest(Message):
+    """What is it, how bad, what to do: asked of the VLM analyzer and the camera's flow."""
+
+    event: AnomalyEvent
+    evidence: dict[str, float] = {}
+    """Measured facts by name with unit suffix, e.g. {"duration_s": 3.2, "speed_ratio": 3.1}."""
+    flow: str = "sequential"
+
+
+class AnalyzeReply(Message):
+    vlm_type: str
+    description: str
+    severity: Severity
+    source: str
+    steps: list[str] = []
+    """The audit trail, a line per step."""
+
+
+class GetStatistics(Message):
+    pass
+
+
+class InferenceStatistics(Message):
+    """Counters since the start, and what the pool holds."""
+
+    scored: int
+    learned: int
+    superseded: int
+    late: int
+    gone: int
+    errors: int
+    batches: int
+    largest_batch: int
+    models: dict[str, dict[str, float]]
+    """Model key -> bytes and seconds by name."""
+
+
+# ---- camera -> logger
+
+
+class LogEvent(Message):
+    event: AnomalyEvent
+
+
+class InterruptOpen(Message):
+    """Close what is still open of a camera (its process died) as `interrupted`, at its last update."""
+
+    camera_id: CameraId
+
+
+class EventAck(Message):
+    """The event, in this revision, is in the journal on disk: it will be in the database exactly once."""
+
+    id: EventId
+    revision: int
+
+
+# ---- anyone -> manager (command channel)
+
+
+class ApplyCameras(Message):
+    """The desired state in the database has changed: read it again now."""
+
+
+class GetCameras(Message):
+    pass
+
+
+class CameraStatuses(Message):
+    cameras: list[CameraStatus]
+
+
+InferenceRequest = ScoreRequest | FinishLearning | AnalyzeRequest | GetStatistics | Ping
+InferenceReply = ScoreReply | LearnedReply | AnalyzeReply | InferenceStatistics | Pong | ErrorReply
+LoggerRequest = LogEvent | InterruptOpen | Ping
+LoggerReply = EventAck | Done | Pong | ErrorReply
+ManagerRequest = ApplyCameras | GetCameras | Ping
+ManagerReply = CameraStatuses | Done | Pong | ErrorReply

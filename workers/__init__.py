@@ -1,0 +1,1 @@
+"""Haetae's processes, a folder each; none imports another."""
