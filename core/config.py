@@ -44,7 +44,7 @@ Positive = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
 
 
-class PathsConfig(_Section):
+class PathsConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where things are kept; "" stands for the default beside `data`."""
 
     data: str = "var"
@@ -53,12 +53,12 @@ class PathsConfig(_Section):
     """Sockets, registries and heartbeats: a private directory with a short path (Unix sockets: 107 bytes)."""
 
 
-class DatabaseConfig(_Section):
+class DatabaseConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     url: str = ""
     """SQLAlchemy URL; "" is SQLite in the data folder."""
 
 
-class BusConfig(_Section):
+class BusConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The frame rings; a slot is one frame."""
 
     main_slots: Annotated[int, Meta(ge=3, le=64)] = 6
@@ -70,7 +70,7 @@ class BusConfig(_Section):
     """Share of what is free in /dev/shm that rings may take."""
 
 
-class InferenceConfig(_Section):
+class InferenceConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_batch: Annotated[int, Meta(ge=1, le=256)] = 16
     threads: Annotated[int, Meta(ge=0, le=256)] = 0
     """Worker threads of CPU models; 0 is one per core."""
@@ -78,7 +78,7 @@ class InferenceConfig(_Section):
     analyze_timeout_s: Positive = 8.0
 
 
-class VadConfig(_Section):
+class VadConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     provisional_s: Positive = 10.0
     """Footage learned before a first, provisional state scores anything."""
     armed_s: Positive = 120.0
@@ -87,7 +87,7 @@ class VadConfig(_Section):
     """The motion gate never stays closed for longer."""
 
 
-class TrackerConfig(_Section):
+class TrackerConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """When a score curve becomes an event; scores are -log10 P."""
 
     open_score: Positive = 2.0
@@ -108,7 +108,7 @@ class TrackerConfig(_Section):
     """How often an open event is reported again."""
 
 
-class LoggerConfig(_Section):
+class LoggerConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     flush_events: Count = 10
     flush_s: Positive = 1.0
     journal_days: Count = 30
@@ -117,7 +117,7 @@ class LoggerConfig(_Section):
     """Unacknowledged messages that a sender keeps on disk at most."""
 
 
-class ManagerConfig(_Section):
+class ManagerConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     reconcile_s: Positive = 0.5
     start_grace_s: Positive = 20.0
     """Time to the first heartbeat before a process counts as hung."""
@@ -131,14 +131,14 @@ class ManagerConfig(_Section):
     concurrent_starts: Count = 4
 
 
-class LogConfig(_Section):
+class LogConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     level: str = "info"
     """debug, info, warning or error."""
     format: str = "json"
     """json or console."""
 
 
-class Config(_Section):
+class Config(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     node_id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = "local"
     paths: PathsConfig = PathsConfig()
     database: DatabaseConfig = DatabaseConfig()

@@ -49,21 +49,21 @@ class FrameRef(msgspec.Struct, frozen=True, array_like=True):
 # ---- any conversation
 
 
-class Ping(Message):
+class Ping(Message, frozen=True, kw_only=True):
     pass
 
 
-class Pong(Message):
+class Pong(Message, frozen=True, kw_only=True):
     pid: int
     instance: str
     """Another value after each start of the process."""
 
 
-class Done(Message):
+class Done(Message, frozen=True, kw_only=True):
     """Nothing more to say than that it was done."""
 
 
-class ErrorReply(Message):
+class ErrorReply(Message, frozen=True, kw_only=True):
     code: str
     """Stable name: "bad_request", "unknown_type", "no_state", "busy", "deadline", "gone", "internal"…"""
     message: str
@@ -72,7 +72,7 @@ class ErrorReply(Message):
 # ---- camera -> inference
 
 
-class ScoreRequest(Message):
+class ScoreRequest(Message, frozen=True, kw_only=True):
     """Score one analysed frame, learn from it, or both.
 
     `media_s` is the frame's time on the source's time line, in seconds: what speeds are measured against.
@@ -88,7 +88,7 @@ class ScoreRequest(Message):
     lossless: bool = False
 
 
-class ScoreReply(Message):
+class ScoreReply(Message, frozen=True, kw_only=True):
     """`status` is "scored", "learning" (taken in, no state to score with yet), "superseded", "late" or "gone".
 
     `map` is the location map: `map_rows` x `map_cols` bytes, row by row, 0..255 for -log10 P of 0..6 at that place.
@@ -109,14 +109,14 @@ class ScoreReply(Message):
     """Seconds of footage that the state was learned from, or has taken in so far."""
 
 
-class FinishLearning(Message):
+class FinishLearning(Message, frozen=True, kw_only=True):
     """Fit the state from all that was taken in, save it as the next version, and use it from now on."""
 
     vad_type: str
     normality_id: str
 
 
-class LearnedReply(Message):
+class LearnedReply(Message, frozen=True, kw_only=True):
     state: str
     state_version: int
     learned_s: float
@@ -125,7 +125,7 @@ class LearnedReply(Message):
     """What a person should know, e.g. that the footage was short; "" for nothing."""
 
 
-class AnalyzeRequest(Message):
+class AnalyzeRequest(Message, frozen=True, kw_only=True):
     """What is it, how bad, what to do: asked of the VLM analyzer and the camera's flow."""
 
     event: AnomalyEvent
@@ -134,7 +134,7 @@ class AnalyzeRequest(Message):
     flow: str = "sequential"
 
 
-class AnalyzeReply(Message):
+class AnalyzeReply(Message, frozen=True, kw_only=True):
     vlm_type: str
     description: str
     severity: Severity
@@ -143,11 +143,11 @@ class AnalyzeReply(Message):
     """The audit trail, a line per step."""
 
 
-class GetStatistics(Message):
+class GetStatistics(Message, frozen=True, kw_only=True):
     pass
 
 
-class InferenceStatistics(Message):
+class InferenceStatistics(Message, frozen=True, kw_only=True):
     """Counters since the start, and what the pool holds."""
 
     scored: int
@@ -165,17 +165,17 @@ class InferenceStatistics(Message):
 # ---- camera -> logger
 
 
-class LogEvent(Message):
+class LogEvent(Message, frozen=True, kw_only=True):
     event: AnomalyEvent
 
 
-class InterruptOpen(Message):
+class InterruptOpen(Message, frozen=True, kw_only=True):
     """Close what is still open of a camera (its process died) as `interrupted`, at its last update."""
 
     camera_id: CameraId
 
 
-class EventAck(Message):
+class EventAck(Message, frozen=True, kw_only=True):
     """The event, in this revision, is in the journal on disk: it will be in the database exactly once."""
 
     id: EventId
@@ -185,15 +185,15 @@ class EventAck(Message):
 # ---- anyone -> manager (command channel)
 
 
-class ApplyCameras(Message):
+class ApplyCameras(Message, frozen=True, kw_only=True):
     """The desired state in the database has changed: read it again now."""
 
 
-class GetCameras(Message):
+class GetCameras(Message, frozen=True, kw_only=True):
     pass
 
 
-class CameraStatuses(Message):
+class CameraStatuses(Message, frozen=True, kw_only=True):
     cameras: list[CameraStatus]
 
 
