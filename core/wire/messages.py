@@ -20,6 +20,7 @@ __all__ = [
     "FinishLearning",
     "FrameRef",
     "GetCameras",
+    "GetState",
     "GetStatistics",
     "InferenceStatistics",
     "InterruptOpen",
@@ -116,6 +117,13 @@ class FinishLearning(Message, frozen=True, kw_only=True):
     normality_id: str
 
 
+class GetState(Message, frozen=True, kw_only=True):
+    """Is there a normality state? Answered by LearnedReply, with state "learning" and version 0 where there is none."""
+
+    vad_type: str
+    normality_id: str
+
+
 class LearnedReply(Message, frozen=True, kw_only=True):
     state: str
     state_version: int
@@ -197,7 +205,7 @@ class CameraStatuses(Message, frozen=True, kw_only=True):
     cameras: list[CameraStatus]
 
 
-InferenceRequest = ScoreRequest | FinishLearning | AnalyzeRequest | GetStatistics | Ping
+InferenceRequest = ScoreRequest | FinishLearning | GetState | AnalyzeRequest | GetStatistics | Ping
 InferenceReply = ScoreReply | LearnedReply | AnalyzeReply | InferenceStatistics | Pong | ErrorReply
 LoggerRequest = LogEvent | InterruptOpen | Ping
 LoggerReply = EventAck | Done | Pong | ErrorReply

@@ -1,0 +1,37 @@
+"""CameraJob: what one camera process is to do; it comes as JSON on standard input."""
+
+import msgspec
+
+from core.cameras.model import CameraConfig
+
+__all__ = ["CameraJob", "JobResult"]
+
+
+class CameraJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One camera's work. With the defaults it runs as `haetae up` wants it: paced, for ever, newest frame wins."""
+
+    camera: CameraConfig
+    more_urls: list[str] = []
+    """Further files, played after the camera's own as one stream with gaps."""
+    normality_id: str = ""
+    """The state it is scored with and learns into; "" is the camera's own."""
+    lossless: bool = False
+    """As fast as it goes, each frame waits for its score (credit); ends with the input."""
+    learn_only: bool = False
+    """Only feeds what the state is learned from; whoever started it finishes the learning."""
+    annotated: str = ""
+    """Path of an annotated MP4; "" for none."""
+    scores: str = ""
+    """Path of an .npz with `score` and `time_s`, a row for each frame; "" for none."""
+    result: str = ""
+    """Path of a JobResult as JSON, written at the end; "" for none."""
+
+
+class JobResult(msgspec.Struct, frozen=True, kw_only=True):
+    """How a job ended. Monotonic nanoseconds; 0 where nothing was scored."""
+
+    frames: int
+    first_scored_ns: int
+    last_scored_ns: int
+    event_ids: list[str]
+    warnings: list[str] = []

@@ -1,0 +1,71 @@
+"""What is done to I420 pixels in the camera process: views, scaling, the motion gate's look."""
+
+import cv2
+import numpy as np
+
+__all__ = ["MotionGate", "fit_size", "planes", "scale_i420", "to_bgr"]
+
+_GATE_WIDTH = 80
+_GATE_NOISE = 6.0
+"""Grey levels; the mean of a gate cell moves less than that by sensor noise alone."""
+_GATE_CELLS = 2
+"""Cells that must change for motion: one may be a flickering lamp or compression."""
+
+
+def planes(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Views (h, w), (h/2, w/2), (h/2, w/2) of the Y, U and V planes of (h*3/2, w) uint8."""
+    rows, width = pixels.shape
+    height = rows * 2 // 3
+    chroma = pixels[height:].reshape(2, height // 2, width // 2)
+    return pixels[:height], chroma[0], chroma[1]
+
+
+def fit_size(width: int, height: int, max_width: int, max_height: int) -> tuple[int, int]:
+    """The largest even size of the same shape within the maximum, never larger than the source."""
+    scale = min(1.0, max_width / width, max_height / height)
+    return max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2)
+
+
+def scale_i420(source: np.ndarray, out: np.ndarray) -> None:
+    """Writes `source` into `out`, both (h*3/2, w) uint8, plane by plane and without other memory."""
+    if source.shape == out.shape:
+        np.copyto(out, source)
+        return
+    for plane, target in zip(planes(source), planes(out), strict=True):
+        cv2.resize(plane, (target.shape[1], target.shape[0]), dst=target, interpolation=cv2.INTER_AREA)
+
+
+def to_bgr(pixels: np.ndarray) -> np.ndarray:
+    """(h, w, 3) uint8 from I420."""
+    return cv2.cvtColor(pixels, cv2.COLOR_YUV2BGR_I420)
+
+
+class MotionGate:
+    """Whether a frame is worth scoring: cheap, and open when in doubt.
+
+    It compares small grey pictures with the last one that went through, so slow change adds up and opens it too.
+    """
+
+    def __init__(self, max_closed_s: float) -> None:
+        self._max_closed_s = max_closed_s
+        self._last: np.ndarray | None = None
+        self._last_s = 0.0
+        self.held = 0
+        """Frames held back so far."""
+
+    def passes(self, pixels: np.ndarray, media_s: float, *, hold_open: bool) -> bool:
+        """`pixels` (h*3/2, w) uint8 at `media_s`; `hold_open` while something is going on."""
+        luma = planes(pixels)[0]
+        height = max(2, round(luma.shape[0] * _GATE_WIDTH / luma.shape[1]))
+        small = cv2.resize(luma, (_GATE_WIDTH, height), interpolation=cv2.INTER_AREA).astype(np.float32)
+        last = self._last
+        changed = (
+            last is None
+            or last.shape != small.shape
+            or int(np.count_nonzero(np.abs(small - last) > _GATE_NOISE)) >= _GATE_CELLS
+        )
+        if changed or hold_open or not 0 <= media_s - self._last_s < self._max_closed_s:
+            self._last, self._last_s = small, media_s
+            return True
+        self.held += 1
+        return False

@@ -1,0 +1,194 @@
+"""What a camera keeps of what it saw: events with their pictures and descriptions, and the sheet of scores."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import structlog
+from core.events.outbox import EventOutbox
+
+from core.cameras.job import CameraJob
+from core.config import Config
+from core.errors import FrameGone, HaetaeError
+from core.events import AnomalyEvent, EventState
+from core.frames import RingReader
+from core.wire.messages import AnalyzeReply, AnalyzeRequest, ErrorReply, ScoreReply
+from core.wire.rpc import RequestClient
+from workers.camera.capture import Captured
+from workers.camera.pictures import AnnotatedVideo, draw_heat_map, draw_score, save_snapshot
+from workers.camera.pixels import to_bgr
+from workers.camera.sources import SourceInfo
+
+__all__ = ["EventRecorder", "ScoreSheet"]
+
+log = structlog.get_logger()
+
+
+class ScoreSheet:
+    """The score and time of each frame of an input, in order."""
+
+    def __init__(self) -> None:
+        self._score: list[float] = []
+        self._time_s: list[float] = []
+
+    def add(self, time_s: float, score: float | None) -> None:
+        """`score` None: there was none yet."""
+        self._time_s.append(time_s)
+        self._score.append(float("nan") if score is None else score)
+
+    def save(self, path: str) -> None:
+        """Writes `score` and `time_s` (N,) float64; frames before the first valid score get that one, or 0."""
+        score = np.array(self._score, np.float64)
+        valid = np.flatnonzero(np.isfinite(score))
+        score[: valid[0] if valid.size else None] = score[valid[0]] if valid.size else 0.0
+        try:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            np.savez_compressed(path, score=score, time_s=np.array(self._time_s, np.float64))
+        except OSError as error:
+            raise HaetaeError(f"cannot write {path}: {error.strerror}") from error
+
+
+class _Kept(msgspec.Struct):
+    """An event that may still change: its latest revision, and whether its analysis is awaited."""
+
+    event: AnomalyEvent
+    drawn_score: float = -1.0
+
+
+class EventRecorder:
+    """Numbers, pictures, describes and sends the events of one camera.
+
+    Whatever fails here (a full disk, no analysis in time) leaves the event itself alone.
+    """
+
+    def __init__(
+        self, config: Config, job: CameraJob, info: SourceInfo, inference: RequestClient, outbox: EventOutbox
+    ) -> None:
+        self._config, self._job, self._info = config, job, info
+        self._inference, self._outbox = inference, outbox
+        self._kept: dict[str, _Kept] = {}
+        self._analyses: dict[int, str] = {}
+        self._reader: RingReader | None = None
+        self._peak: tuple[np.ndarray, ScoreReply] | None = None
+        self._video: AnnotatedVideo | None = None
+        if job.annotated:
+            self._video = AnnotatedVideo(Path(job.annotated), info.width, info.height, info.fps or 25.0)
+        self.event_ids: list[str] = []
+
+    # ---- pictures
+
+    def look(self, captured: Captured, reply: ScoreReply, *, raised: bool) -> None:
+        """Keeps the picture of the highest score while something goes on."""
+        if not raised:
+            self._peak = None
+        elif self._peak is None or reply.score > self._peak[1].score:
+            pixels = self._pixels(captured)
+            if pixels is not None:
+                self._peak = (pixels, reply)
+
+    def _pixels(self, captured: Captured) -> np.ndarray | None:
+        try:
+            if self._reader is None:
+                self._reader = RingReader.open(self._config.run_dir, self._job.camera.camera_id, "main")
+            return self._reader.copy(captured.main)
+        except FrameGone:
+            return None
+
+    def annotate(self, captured: Captured, reply: ScoreReply | None, *, alarm: bool) -> None:
+        """Adds the frame to the annotated video, if there is to be one."""
+        if self._video is None:
+            return
+        pixels = self._pixels(captured)
+        if pixels is None:
+            return
+        picture = to_bgr(pixels)
+        if reply:
+            draw_heat_map(picture, reply)
+        score = reply.score if reply else 0.0
+        text = f"{captured.media_s:7.2f} s  {score:5.2f}" + (f"  {reply.reason}" if reply and alarm else "")
+        draw_score(picture, score, text, alarm=alarm)
+        self._video.add(picture, captured.media_s)
+
+    def _draw_snapshot(self, kept: _Kept) -> str:
+        """The snapshot's name beneath the media folder; the old one where nothing better was seen."""
+        if self._peak is None or self._peak[1].score <= kept.drawn_score:
+            return kept.event.snapshot
+        pixels, reply = self._peak
+        picture = to_bgr(pixels)
+        draw_heat_map(picture, reply)
+        draw_score(picture, reply.score, f"{kept.event.began_at}  {reply.score:.1f}  {reply.reason}", alarm=True)
+        name = f"{kept.event.camera_id}/{kept.event.id}.jpg"
+        try:
+            save_snapshot(self._config.media_dir / name, picture)
+        except HaetaeError as error:
+            log.error("snapshot_not_written", event_id=kept.event.id, reason=str(error))
+            return kept.event.snapshot
+        kept.drawn_score = reply.score
+        return name
+
+    # ---- events
+
+    def publish(self, event: AnomalyEvent) -> None:
+        """Sends the tracker's event as its next revision, with what is known of it beside."""
+        kept = self._kept.get(event.id)
+        if kept is None:
+            kept = self._kept[event.id] = _Kept(event)
+            self.event_ids.append(event.id)
+        else:
+            before = kept.event
+            event = msgspec.structs.replace(event, revision=before.revision, vlm_type=before.vlm_type)
+            if before.source:
+                event = msgspec.structs.replace(
+                    event, description=before.description, source=before.source, severity=before.severity
+                )
+        opened = event.revision == 0
+        self._send(kept, msgspec.structs.replace(event, snapshot=self._draw_snapshot(kept)))
+        if opened or event.state is EventState.CLOSED:
+            self._ask_analysis(kept.event)
+
+    def _send(self, kept: _Kept, event: AnomalyEvent) -> None:
+        kept.event = msgspec.structs.replace(event, revision=event.revision + 1)
+        self._outbox.log_event(kept.event)
+
+    def _ask_analysis(self, event: AnomalyEvent) -> None:
+        evidence = {"duration_s": event.end_s - event.begin_s, "peak_score": event.peak_score}
+        request = AnalyzeRequest(event=event, evidence=evidence)
+        request_id = self._inference.send(request, self._config.inference.analyze_timeout_s)
+        self._analyses[request_id] = event.id
+
+    def on_reply(self, request_id: int, reply: Any) -> None:
+        """An analysis that came, or failed: the event is amended, never hidden or made less of."""
+        kept = self._kept.get(self._analyses.pop(request_id, ""))
+        if kept is None:
+            return
+        if isinstance(reply, AnalyzeReply):
+            amended = msgspec.structs.replace(
+                kept.event,
+                vlm_type=reply.vlm_type,
+                description=reply.description,
+                severity=reply.severity,
+                source=reply.source,
+            )
+        else:
+            amended = msgspec.structs.replace(kept.event, description=kept.event.reason, source="fallback")
+        if amended != kept.event:
+            self._send(kept, amended)
+        if amended.state is EventState.CLOSED and kept.event.id not in self._analyses.values():
+            del self._kept[kept.event.id]
+
+    def finish(self, timeout_s: float) -> None:
+        """Waits up to `timeout_s` for the analyses that are still out; then does without them."""
+        give_up = time.monotonic() + timeout_s
+        while self._analyses and time.monotonic() < give_up:
+            for request_id, reply in self._inference.receive(0.2):
+                self.on_reply(request_id, reply)
+        for request_id in list(self._analyses):
+            self.on_reply(request_id, ErrorReply(code="timeout", message="the camera stopped"))
+
+    def close(self) -> None:
+        if self._reader:
+            self._reader.close()
+        if self._video:
+            self._video.close()
