@@ -48,7 +48,7 @@ def test_the_environment_overrides_the_file(tmp_path):
 
 
 def test_a_wrong_variable_is_refused():
-    with pytest.raises(ConfigError, match="log.levle"):
+    with pytest.raises(ConfigError, match=r"log\.levle"):
         load_config(environ={"HAETAE_LOG__LEVLE": "debug"})
 
 
@@ -60,7 +60,7 @@ def test_a_missing_file_that_was_named_is_an_error(tmp_path):
 def test_a_run_folder_open_to_others_is_refused(tmp_path):
     run = tmp_path / "run"
     run.mkdir(mode=0o755)
-    os.chmod(run, 0o755)
+    run.chmod(0o755)
     with pytest.raises(ConfigError, match="open to others"):
         load_config(environ={}, paths={"data": str(tmp_path / "d"), "run": str(run)}).make_dirs()
 

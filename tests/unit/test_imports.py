@@ -72,6 +72,16 @@ def test_nothing_uses_relative_imports():
     assert wrong == []
 
 
+def loaded(modules: list[str], heavy: tuple[str, ...]) -> str:
+    """Which of `heavy` are loaded in a fresh interpreter once `modules` are imported."""
+    code = f"import sys, importlib; [importlib.import_module(m) for m in {modules!r}]; "
+    code += f"print([m for m in {heavy!r} if m in sys.modules])"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
 @pytest.mark.parametrize(
     ("module", "heavy"),
     [
@@ -83,23 +93,11 @@ def test_nothing_uses_relative_imports():
     ],
 )
 def test_a_process_does_not_load_what_it_does_not_need(module, heavy):
-    code = f"import sys, {module}; print([m for m in {heavy!r} if m in sys.modules])"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=ROOT, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "[]"
+    assert loaded([module], heavy) == "[]"
 
 
 def test_importing_core_loads_neither_torch_nor_cv2():
-    modules = sorted(
+    modules = [
         ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for file in files("core")
-    )
-    code = f"import sys, importlib; [importlib.import_module(m) for m in {modules!r}]; " + (
-        "print([m for m in ('torch', 'cv2', 'av') if m in sys.modules])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=ROOT, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "[]"
+    ]
+    assert loaded(modules, ("torch", "cv2", "av")) == "[]"

@@ -10,8 +10,17 @@ import zmq
 from core.config import Config
 from core.errors import RemoteError, RequestTimeout, WireError
 from core.wire.feeds import FeedPublisher, FeedSubscriber
-from core.wire.messages import ApplyCameras, CameraStatuses, Done, ErrorReply, GetCameras, Ping, Pong
-from core.wire.messages import ManagerReply, ManagerRequest
+from core.wire.messages import (
+    ApplyCameras,
+    CameraStatuses,
+    Done,
+    ErrorReply,
+    GetCameras,
+    ManagerReply,
+    ManagerRequest,
+    Ping,
+    Pong,
+)
 from core.wire.rpc import RequestClient, RequestServer, serve
 
 

@@ -273,6 +273,11 @@ class CameraPipeline:
             return
         self._learning = False
         log.info("learned", seconds=learned.learned_s, frames=learned.frames, version=learned.state_version)
+        if self._job.lossless:
+            short = (
+                "" if learned.state == "armed" else f": too short to trust (at least {self._config.vad.armed_s:.0f} s)"
+            )
+            self._warn(f"learned from its own beginning, {learned.learned_s:.1f} s{short}")
         if learned.warning:
             self._warn(learned.warning)
         self._set_phase(CameraPhase.WATCHING if learned.state == "armed" else CameraPhase.PROVISIONAL)
