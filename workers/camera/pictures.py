@@ -23,7 +23,7 @@ def draw_heat_map(picture: np.ndarray, reply: ScoreReply, strength: float = 0.55
     if reply.map_rows and reply.map_cols:
         grid = np.frombuffer(reply.map, np.uint8).reshape(reply.map_rows, reply.map_cols)
         if int(grid.max()) > _QUIET:
-            heat = cv2.resize(grid, (width, height), interpolation=cv2.INTER_LINEAR)
+            heat = cv2.resize(grid, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
             weight = np.clip((heat.astype(np.float32) - _QUIET) / (255 - _QUIET), 0, 1)[..., None] * strength
             hot = np.flatnonzero(weight.max(axis=(1, 2)))
             rows = slice(hot[0], hot[-1] + 1)
@@ -75,7 +75,8 @@ class AnnotatedVideo:
         self._last_pts = -1
 
     def add(self, picture: np.ndarray, media_s: float) -> None:
-        frame = av.VideoFrame.from_ndarray(cv2.cvtColor(picture, cv2.COLOR_BGR2YUV_I420), "yuv420p")
+        pixels = cv2.cvtColor(picture, cv2.COLOR_BGR2YUV_I420).astype(np.uint8, copy=False)
+        frame = av.VideoFrame.from_ndarray(pixels, "yuv420p")
         self._last_pts = max(round(media_s * 90_000), self._last_pts + 1)
         frame.pts, frame.time_base = self._last_pts, Fraction(1, 90_000)
         self._mux(frame)
