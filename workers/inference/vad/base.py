@@ -1,0 +1,112 @@
+"""What every type of anomaly detection offers: a shared model, a normality state per camera or group of cameras."""
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import msgspec
+import numpy as np
+
+__all__ = ["MAP_LEVELS", "Learner", "NormalityState", "Phase", "Row", "VadModel", "VadScore"]
+
+Phase = Literal["provisional", "armed"]
+
+MAP_LEVELS = 6.0
+"""-log10 P that the location map shows as 255."""
+
+
+class VadScore(msgspec.Struct, frozen=True):
+    """How improbable one frame is among the normal footage that its state was learned from."""
+
+    score: float
+    """-log10 P of an ordinary frame being at least so unusual: finite, >= 0, unclipped."""
+    peak_x: float
+    """Where it is most unusual, as fractions 0..1 of the frame; the middle where nothing stands out."""
+    peak_y: float
+    map: np.ndarray
+    """(rows, cols) uint8, 0..255 for -log10 P of 0..6 at that place."""
+    reason: str
+    """For a person, such as "3.1 x the usual speed here"; "" where nothing moves."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormalityState:
+    """What was learned as normal; immutable, safe to share between threads. Types add their own fields."""
+
+    vad_type: str
+    version: int
+    width: int
+    """Size of the analysed frames it belongs to, in pixels."""
+    height: int
+    learned_s: float
+    """Seconds of footage, added over all cameras it was learned from."""
+    frames: int
+    phase: Phase
+
+
+class Learner(Protocol):
+    """Takes in the normal footage of one normality id in bounded memory; filled by `VadModel.process`."""
+
+    @property
+    def learned_s(self) -> float: ...
+
+    @property
+    def frames(self) -> int: ...
+
+
+@dataclass(slots=True)
+class Row:
+    """One frame of one camera: scored with `state`, learned by `learner`, or both."""
+
+    prepared: Any
+    media_s: float
+    context: Any
+    state: NormalityState | None = None
+    learner: Any = None
+
+
+class VadModel(Protocol):
+    """One type of detection, shared by all cameras; no method keeps anything about a camera in the model."""
+
+    name: str
+
+    def new_context(self) -> Any:
+        """The history of one camera's stream; a gap or a jump back in `media_s` empties it by itself.
+
+        A context is used by one `process` call at a time.
+        """
+        ...
+
+    def prepare(self, pixels: np.ndarray, width: int, height: int) -> Any:
+        """What `process` needs of an I420 frame, (height * 3 // 2, width) uint8, copied; raises StateError."""
+        ...
+
+    def new_learner(self) -> Any:
+        """An empty `Learner`."""
+        ...
+
+    def process(self, rows: Sequence[Row], executor: Executor | None = None) -> list[VadScore | Exception | None]:
+        """One result per row, in order; rows of the same context are taken in the order given.
+
+        None: no score (no state, or too little history yet). An exception belongs to its row alone.
+        Never waits for `fit`, so that a camera is scored while another state is being made.
+        """
+        ...
+
+    def fit(self, learner: Any, version: int, armed_s: float) -> NormalityState:
+        """A state from all that `learner` has taken in, which stays as it is and may grow further.
+
+        "armed" from `armed_s` seconds of footage on, else "provisional". May run beside `process`, in another
+        thread. Raises StateError, saying how much there is and how much is needed.
+        """
+        ...
+
+    def save(self, state: NormalityState, path: Path) -> None:
+        """Writes `state` beside `path` and renames it into place; raises StateError where that is refused."""
+        ...
+
+    def load(self, path: Path) -> NormalityState:
+        """Raises StateError: no such file, broken, another type, another version of the format."""
+        ...

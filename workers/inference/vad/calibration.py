@@ -1,0 +1,67 @@
+"""How improbable is a value among ordinary ones: -log10 P, empirical below a quantile, an exponential tail above."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["TailCalibration", "fit_tail"]
+
+TAIL_QUANTILE = 0.9
+"""Above it there are too few values to count; their excess over it is modelled instead."""
+KNOTS = 64
+_LN10 = float(np.log(10.0))
+
+
+@dataclass(frozen=True)
+class TailCalibration:
+    """A strictly increasing, piecewise linear map from a value to -log10 P; the last slope goes on for ever.
+
+    `values` and `levels` are (K,) float64, both strictly increasing, K >= 2, levels[0] == 0.
+    """
+
+    values: np.ndarray
+    levels: np.ndarray
+    slope: float
+    """Levels per unit beyond the last knot."""
+
+    def level(self, value: np.ndarray | float) -> np.ndarray:
+        """-log10 P(an ordinary value >= `value`), same shape; 0 at and below the smallest value."""
+        x = np.asarray(value, dtype=np.float64)
+        beyond = np.maximum(x - self.values[-1], 0.0) * self.slope
+        return np.interp(x, self.values, self.levels) + beyond
+
+
+def fit_tail(values: np.ndarray, *, independent: float, clusters: int | None = None, floor: float) -> TailCalibration:
+    """A calibration from (N,) ordinary values >= 0, N >= 1.
+
+    The tail's scale is the mean excess over the TAIL_QUANTILE, raised by its own standard error: `clusters` is
+    the number of separate runs of excesses (neighbouring frames tell the same story; default: all are separate).
+    `floor` is the least scale believed. A level that was never seen is not believed to be rarer than
+    1 / (`independent` + 1), where `independent` is the number of independent observations behind the values.
+    """
+    ordered = np.sort(np.asarray(values, dtype=np.float64))
+    n = len(ordered)
+    threshold = float(np.quantile(ordered, TAIL_QUANTILE))
+    excess = ordered[ordered > threshold] - threshold
+    count = max(1, min(len(excess), clusters if clusters is not None else len(excess)))
+    mean_excess = float(excess.mean()) if len(excess) else 0.0
+    scale = max(floor, mean_excess) * (1.0 + 1.0 / np.sqrt(count))
+
+    picked = np.unique(np.quantile(ordered, np.linspace(0.0, TAIL_QUANTILE, KNOTS)))
+    # P(X >= x) with half an observation for what lies between.
+    survivors = n - np.searchsorted(ordered, picked, side="left")
+    levels = -np.log10(np.minimum(1.0, (survivors + 0.5) / (n + 0.5)))
+    above = max(len(excess) / n, 1.0 / (independent + 1.0))
+    beyond = -np.log10(above)
+    if beyond > levels[-1] + 1e-3:
+        # Many values tie at the threshold (mostly: nothing moved at all): the step to "more than that".
+        picked = np.append(picked, picked[-1] + 0.5 * scale)
+        levels = np.append(levels, beyond)
+    if picked[0] > 0.0:
+        picked, levels = np.insert(picked, 0, 0.0), np.insert(levels, 0, 0.0)
+    levels = np.maximum.accumulate(levels) + np.arange(len(levels)) * 1e-9
+    levels[0] = 0.0
+    slope = 1.0 / (scale * _LN10)
+    if len(picked) == 1:
+        picked, levels = np.append(picked, picked[0] + scale), np.append(levels, scale * slope)
+    return TailCalibration(picked, levels, slope)

@@ -1,0 +1,258 @@
+"""motion_stats: is something faster, or larger, than what usually moves at that height of the picture?"""
+
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from core.errors import StateError
+from workers.inference.vad.base import MAP_LEVELS, NormalityState, Row, VadScore
+from workers.inference.vad.calibration import TailCalibration
+from workers.inference.vad.motion_features import (
+    Geometry,
+    MotionContext,
+    Prepared,
+    Windows,
+    find_windows,
+    flow_speed,
+    foreground_share,
+    prepare_grey,
+)
+from workers.inference.vad.motion_learning import (
+    Evidence,
+    MotionLearner,
+    MotionState,
+    Usual,
+    fit_state,
+    top_cells,
+    top_mean,
+)
+
+__all__ = ["MotionStats"]
+
+FORMAT = 1
+"""Version of what `save` writes."""
+STILL_SPEED = 0.005
+"""Frame heights a second; where the usual speed is below it, a ratio to it would say nothing."""
+_TAILS = ("speed_tail", "amount_tail", "frame_tail")
+_USUALS = ("speed", "amount")
+_PLAIN = ("vad_type", "version", "width", "height", "learned_s", "frames", "phase")
+
+Outcome = tuple[VadScore | Exception | None, Evidence | None]
+
+
+class MotionStats:
+    """Optical flow and foreground in windows of a person's size, against Gaussians per row; see docs/detection.md.
+
+    Holds nothing: states, learners and contexts carry all there is. No smoothing over time happens here.
+    """
+
+    name = "motion_stats"
+
+    def new_context(self) -> MotionContext:
+        return MotionContext()
+
+    def prepare(self, pixels: np.ndarray, width: int, height: int) -> Prepared:
+        """The luma at working size; raises StateError for frames too small or of another shape."""
+        return prepare_grey(pixels, width, height)
+
+    def new_learner(self) -> MotionLearner:
+        return MotionLearner()
+
+    def process(self, rows: Sequence[Row], executor: Executor | None = None) -> list[VadScore | Exception | None]:
+        """Contexts are spread over `executor` (which must not be the one this is called from), learning is not.
+
+        Learners take frames in by the order of `rows`, so that the same footage makes the same state.
+        """
+        by_context: dict[int, list[int]] = {}
+        for index, row in enumerate(rows):
+            by_context.setdefault(id(row.context), []).append(index)
+        groups = list(by_context.values())
+
+        def look(group: list[int]) -> list[Outcome]:
+            return [_look(rows[index]) for index in group]
+
+        later = [executor.submit(look, group) for group in groups[1:]] if executor else []
+        outcomes = [look(group) for group in (groups[:1] if executor else groups)]
+        outcomes += [future.result() for future in later]
+        results: list[VadScore | Exception | None] = [None] * len(rows)
+        evidence: list[Evidence | None] = [None] * len(rows)
+        for group, outcome in zip(groups, outcomes, strict=True):
+            for index, (result, seen) in zip(group, outcome, strict=True):
+                results[index], evidence[index] = result, seen
+        for index, seen in enumerate(evidence):
+            if seen is not None:
+                try:
+                    rows[index].learner.add(seen)
+                except StateError as error:
+                    results[index] = error
+        return results
+
+    def fit(self, learner: MotionLearner, version: int, armed_s: float) -> MotionState:
+        """Under 2 s for 2,550 frames; raises StateError if too little was taken in."""
+        return fit_state(self.name, learner.snapshot(), version, armed_s)
+
+    def save(self, state: NormalityState, path: Path) -> None:
+        if not isinstance(state, MotionState):
+            raise StateError(f"a state of type {state.vad_type} is not one of {self.name}")
+        arrays: dict[str, Any] = {"background": state.background}
+        for name in _USUALS:
+            usual: Usual = getattr(state, name)
+            arrays[f"{name}.mean"], arrays[f"{name}.deviation"] = usual.mean, usual.deviation
+        for name in _TAILS:
+            tail: TailCalibration = getattr(state, name)
+            arrays[f"{name}.values"], arrays[f"{name}.levels"] = tail.values, tail.levels
+            arrays[f"{name}.slope"] = np.float64(tail.slope)
+        head = {"format": FORMAT} | {name: getattr(state, name) for name in _PLAIN}
+        try:
+            with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name + ".", delete=False) as aside:
+                np.savez_compressed(aside, head=np.array(json.dumps(head)), **arrays)
+                aside.flush()
+                os.fsync(aside.fileno())
+            Path(aside.name).replace(path)
+        except OSError as error:
+            raise StateError(f"cannot write the state {path}: {error.strerror}") from error
+
+    def load(self, path: Path) -> MotionState:
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                return self._read(dict(stored), path)
+        except FileNotFoundError as error:
+            raise StateError(f"there is no state {path}") from error
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            raise StateError(
+                f"the state {path} is broken: {error}", "remove it and let the camera learn again"
+            ) from error
+
+    def _read(self, stored: dict[str, np.ndarray], path: Path) -> MotionState:
+        head = json.loads(str(stored["head"]))
+        if head.get("vad_type") != self.name:
+            raise StateError(f"{path} is a state of type {head.get('vad_type')!r}, not {self.name!r}")
+        if head.get("format") != FORMAT:
+            raise StateError(
+                f"{path} has format {head.get('format')!r}, this version reads {FORMAT}",
+                "remove it and let the camera learn again",
+            )
+        fields: dict[str, Any] = {name: head[name] for name in _PLAIN} | {"background": stored["background"]}
+        for name in _USUALS:
+            fields[name] = Usual(stored[f"{name}.mean"], stored[f"{name}.deviation"])
+        for name in _TAILS:
+            fields[name] = TailCalibration(
+                stored[f"{name}.values"], stored[f"{name}.levels"], float(stored[f"{name}.slope"])
+            )
+        state = MotionState(**fields)
+        width, height = state.geometry.working
+        rows = state.geometry.cells[0]
+        if state.background.shape != (height, width) or any(len(getattr(state, n).mean) != rows for n in _USUALS):
+            raise ValueError("its arrays do not fit its frame size")
+        return state
+
+
+def _look(row: Row) -> Outcome:
+    """What can be done without touching anything shared: flow, windows, the score. Never raises."""
+    try:
+        frame: Prepared = row.prepared
+        earlier = row.context.push(frame, row.media_s)
+        speed = _once(
+            lambda: None if earlier is None else flow_speed(earlier[0], frame.grey, earlier[1], frame.geometry)
+        )
+        result: VadScore | Exception | None = None
+        if row.state is not None:
+            try:
+                result = _score_frame(row.state, frame, speed)
+            except StateError as error:
+                result = error
+        return result, None if row.learner is None else _evidence(row, frame, speed)
+    except Exception as error:
+        return error, None
+
+
+def _once(compute: Callable[[], np.ndarray | None]) -> Callable[[], np.ndarray | None]:
+    kept: list[np.ndarray | None] = []
+
+    def get() -> np.ndarray | None:
+        if not kept:
+            kept.append(compute())
+        return kept[0]
+
+    return get
+
+
+def _evidence(row: Row, frame: Prepared, speed: Callable[[], np.ndarray | None]) -> Evidence:
+    learner: MotionLearner = row.learner
+    stream, background = row.context.stream, learner.background
+    if not learner.wants(stream, row.media_s):
+        return Evidence(frame, stream, row.media_s, None, None)
+    if background is None or background.shape != frame.grey.shape:
+        return Evidence(frame, stream, row.media_s, None, speed())
+    share = foreground_share(frame.grey, background, frame.geometry)
+    return Evidence(frame, stream, row.media_s, find_windows(share, speed, frame.geometry), None)
+
+
+def _score_frame(state: NormalityState, frame: Prepared, speed: Callable[[], np.ndarray | None]) -> VadScore | None:
+    if not isinstance(state, MotionState):
+        raise StateError(f"a state of type {state.vad_type} cannot score for {MotionStats.name}")
+    if state.geometry != frame.geometry:
+        raise StateError(
+            f"the state was learned from frames of {state.width}x{state.height}, "
+            f"this one is {frame.geometry.width}x{frame.geometry.height}",
+            "let the camera learn again",
+        )
+    share = foreground_share(frame.grey, state.background, frame.geometry)
+    windows = find_windows(share, speed, frame.geometry)
+    return None if windows is None else _score_windows(state, windows)
+
+
+def _score_windows(state: MotionState, windows: Windows) -> VadScore:
+    rows, columns = state.geometry.cells
+    levels = np.zeros(rows * columns, np.float32)
+    if not len(windows.cells):
+        return VadScore(0.0, 0.5, 0.5, _location_map(levels, state.geometry), "")
+    row = windows.cells // columns
+    fast = np.maximum((windows.speed - state.speed.mean[row]) / state.speed.deviation[row], 0.0)
+    much = np.maximum((windows.amount - state.amount.mean[row]) / state.amount.deviation[row], 0.0)
+    top = top_cells(state.geometry)
+    speed_level = float(state.speed_tail.level(top_mean(fast, top)))
+    amount_level = float(state.amount_tail.level(top_mean(much, top)))
+    score = float(state.frame_tail.level(speed_level + amount_level))
+
+    fast_levels, much_levels = state.speed_tail.level(fast), state.amount_tail.level(much)
+    levels[windows.cells] = state.frame_tail.level(fast_levels + much_levels)
+    # A peak that its neighbours share is an object; a lone one is noise.
+    around = cv2.blur(levels.reshape(rows, columns), (3, 3), borderType=cv2.BORDER_CONSTANT).ravel()
+    peak = int(np.argmax(around[windows.cells]))
+    cell = int(windows.cells[peak])
+    by_speed = bool(fast_levels[peak] >= much_levels[peak])
+    usual = (state.speed if by_speed else state.amount).mean[cell // columns]
+    found = (windows.speed if by_speed else windows.amount)[peak]
+    return VadScore(
+        score,
+        (cell % columns + 0.5) / columns,
+        (cell // columns + 0.5) / rows,
+        _location_map(levels, state.geometry),
+        _reason(float(found), float(usual), by_speed=by_speed),
+    )
+
+
+def _location_map(levels: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """The largest of 2x2 cells each, a cell per 8 working pixels."""
+    rows, columns = geometry.cells
+    even = np.zeros((rows + rows % 2, columns + columns % 2), np.float32)
+    even[:rows, :columns] = levels.reshape(rows, columns)
+    largest = even.reshape(even.shape[0] // 2, 2, even.shape[1] // 2, 2).max(axis=(1, 3))
+    return np.clip(largest * (255.0 / MAP_LEVELS), 0.0, 255.0).astype(np.uint8)
+
+
+def _reason(found: float, usual: float, *, by_speed: bool) -> str:
+    if by_speed:
+        if usual < STILL_SPEED:
+            return "movement where there is usually none"
+        return f"{found / usual:.1f} x the usual speed here"
+    return f"{found / max(usual, 0.01):.1f} x the usual amount of movement here"
