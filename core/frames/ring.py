@@ -1,0 +1,486 @@
+"""The ring: one writer, any number of readers, nobody waits and nobody uses a torn frame.
+
+    header 4096 B | slot 0: 128 B header, pixels | slot 1 | ...
+
+A slot's sequence word is odd while it is written and 2 * seq once it holds frame `seq`. `head` packs the newest
+frame's seq and slot into one aligned 8-byte word, which x86-64 and ARM64 load and store whole. A reader uses the
+pixels in place and looks at the sequence word again afterwards: a frame overwritten meanwhile is FrameGone.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import secrets
+import threading
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import Literal, cast
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from core.errors import BusError, FrameGone
+from core.frames import segments
+from core.frames.doorbell import Ringer
+from core.ids import CameraId
+from core.wire.messages import FrameRef
+
+__all__ = [
+    "Frame",
+    "FrameFormat",
+    "ReaderStatistics",
+    "RingInfo",
+    "RingReader",
+    "RingSet",
+    "RingWriter",
+    "Slot",
+    "WriterStatistics",
+    "list_rings",
+    "sweep",
+]
+
+_MAGIC = 0x3145_4154_4541_48  # "HAETAE1"
+_HEADER_BYTES = 4096
+_SLOT_HEADER_BYTES = 128
+_ALIGN = 4096
+_LEASES = 16
+_LEASE_WORDS = 2
+_MAX_LEASE_S = 2.0
+_SLOT_BITS = 8
+
+# words of the header
+_MAGIC_WORD, _EPOCH, _SLOTS, _STRIDE, _BEAT, _CLOSED = range(6)
+_HEAD = 16
+"""On a cache line of its own."""
+_LEASE_TABLE = 64
+# words of a slot's header
+_SEQ, _CAPTURED, _CAPTURED_AT, _MEDIA = range(4)
+
+Pixels = npt.NDArray[np.uint8]
+Words = npt.NDArray[np.uint64]
+
+_barrier = threading.Lock()
+
+
+def _fence() -> None:
+    """Orders loads and stores around it; a lock taken and given back is a full barrier where the machine needs one."""
+    with _barrier:
+        pass
+
+
+class FrameFormat(msgspec.Struct, frozen=True):
+    """Size and layout of the frames of one ring. I420 needs an even width and height."""
+
+    width: int
+    height: int
+    pixel_format: Literal["i420", "bgr"] = "i420"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(h * 3 // 2, w) for i420, (h, w, 3) for bgr; uint8."""
+        if self.pixel_format == "i420":
+            return (self.height * 3 // 2, self.width)
+        return (self.height, self.width, 3)
+
+    @property
+    def nbytes(self) -> int:
+        return int(np.prod(self.shape))
+
+
+class RingInfo(msgspec.Struct, frozen=True):
+    """What a ring's registry file says."""
+
+    camera_id: CameraId
+    stream: str
+    segment: str
+    format: FrameFormat
+    n_slots: int
+    epoch: int
+    pid: int
+
+
+class WriterStatistics(msgspec.Struct, frozen=True):
+    """Counters of a writer since it was made."""
+
+    published: int
+    abandoned: int
+    """Frames begun and not published, because writing them failed."""
+    leases_overrun: int
+    """Slots overwritten in spite of a lease, since all were leased."""
+
+
+class ReaderStatistics(msgspec.Struct, frozen=True):
+    """Counters of a reader since it was opened."""
+
+    read: int
+    torn_rejected: int
+    """Frames overwritten while they were read."""
+    gone: int
+    """Frames that were no longer there when they were asked for."""
+    age_s: float
+    """Since the newest frame was published; infinite where there is none."""
+
+
+def _registry(run_dir: Path, camera_id: str, stream: str) -> Path:
+    return run_dir / "rings" / f"{camera_id}.{stream}.ring"
+
+
+def _instance(run_dir: Path) -> str:
+    """Tells the segments of this run folder from those of others."""
+    return f"haetae-{hashlib.sha256(str(run_dir).encode()).hexdigest()[:8]}"
+
+
+def _stride(fmt: FrameFormat) -> int:
+    return -(-(_SLOT_HEADER_BYTES + fmt.nbytes) // _ALIGN) * _ALIGN
+
+
+class Slot(msgspec.Struct):
+    """A slot that is being written: fill `pixels`; `ref` names the frame once it is published."""
+
+    pixels: Pixels
+    ref: FrameRef
+
+
+class Frame(msgspec.Struct, frozen=True):
+    """A frame in place: `pixels` are read-only and only to be believed once the read has ended well."""
+
+    pixels: Pixels
+    seq: int
+    media_s: float
+    captured_ns: int
+    captured_at_ns: int
+
+
+class _Mapped:
+    """The words and slots of a mapped segment."""
+
+    def __init__(self, info: RingInfo, *, writable: bool) -> None:
+        self.info = info
+        self._segment = segments.attach(info.segment)
+        buffer = cast("Pixels", np.frombuffer(cast("memoryview", self._segment.buf), np.uint8))
+        self.words: Words = buffer[:_HEADER_BYTES].view(np.uint64)
+        stride, size = _stride(info.format), info.format.nbytes
+        self.slot_words: list[Words] = []
+        self.pixels: list[Pixels] = []
+        for number in range(info.n_slots):
+            start = _HEADER_BYTES + number * stride
+            self.slot_words.append(buffer[start : start + _SLOT_HEADER_BYTES].view(np.uint64))
+            pixels = buffer[start + _SLOT_HEADER_BYTES : start + _SLOT_HEADER_BYTES + size].reshape(info.format.shape)
+            pixels.flags.writeable = writable
+            self.pixels.append(pixels)
+
+    def close(self) -> None:
+        """Forgets the mapping; it goes when the last view of it does."""
+        self.pixels.clear()
+        self.slot_words.clear()
+        del self.words
+        with contextlib.suppress(BufferError):
+            self._segment.close()
+
+
+class RingWriter:
+    """The one writer of a ring; publishing never waits for a reader."""
+
+    def __init__(self, run_dir: Path, info: RingInfo, lock_fd: int) -> None:
+        """Made by create()."""
+        self._run_dir = run_dir
+        self._lock_fd = lock_fd
+        self._map = _Mapped(info, writable=True)
+        self._ringer = Ringer(run_dir)
+        self._seq = 0
+        self._slot = -1
+        self._published = self._abandoned = self._overrun = 0
+        self.info = info
+        self._map.words[[_EPOCH, _SLOTS, _STRIDE, _HEAD]] = info.epoch, info.n_slots, _stride(info.format), 0
+        _fence()
+        self._map.words[_MAGIC_WORD] = _MAGIC
+
+    @classmethod
+    def create(
+        cls, run_dir: Path, camera_id: CameraId, stream: str, fmt: FrameFormat, n_slots: int, shm_share: float = 0.9
+    ) -> "RingWriter":
+        """A new ring with an epoch of its own, in place of one that a dead writer left.
+
+        Raises SegmentTooLarge where /dev/shm has no room, BusError where a live writer holds this ring.
+        """
+        if fmt.pixel_format == "i420" and (fmt.width % 2 or fmt.height % 2):
+            raise BusError(f"I420 frames have an even size, not {fmt.width}x{fmt.height}")
+        path = _registry(run_dir, camera_id, stream)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        before = _read_registry(path)
+        if before and _held(path):
+            raise BusError(f"{camera_id}/{stream} has a writer already (process {before.pid})")
+        epoch = secrets.randbits(63) | 1
+        info = RingInfo(
+            camera_id,
+            stream,
+            f"{_instance(run_dir)}-{camera_id}-{stream}-{epoch:016x}",
+            fmt,
+            n_slots,
+            epoch,
+            os.getpid(),
+        )
+        aside = path.with_suffix(f".{os.getpid()}.part")
+        aside.write_bytes(msgspec.json.encode(info))
+        lock_fd = os.open(aside, os.O_RDONLY | os.O_CLOEXEC)
+        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            segments.create(info.segment, _HEADER_BYTES + n_slots * _stride(fmt), shm_share).close()
+        except BusError:
+            aside.unlink(missing_ok=True)
+            os.close(lock_fd)
+            raise
+        writer = cls(run_dir, info, lock_fd)
+        aside.replace(path)
+        if before:
+            segments.unlink(before.segment)
+        return writer
+
+    @property
+    def format(self) -> FrameFormat:
+        return self.info.format
+
+    @property
+    def epoch(self) -> int:
+        return self.info.epoch
+
+    @contextlib.contextmanager
+    def write(self, media_s: float, captured_ns: int, captured_at_ns: int) -> Generator[Slot]:
+        """A slot to fill; leaving the block publishes it and rings, an exception leaves it unpublished.
+
+        `media_s` is the source's time, `captured_ns` monotonic, `captured_at_ns` UTC.
+        """
+        number = self._next_slot()
+        words = self._map.slot_words[number]
+        seq = self._seq + 1
+        words[_SEQ] = 2 * seq - 1
+        _fence()
+        ref = FrameRef(self.info.camera_id, self.info.stream, self.info.epoch, seq)
+        try:
+            yield Slot(self._map.pixels[number], ref)
+        except BaseException:
+            self._abandoned += 1
+            raise
+        words[_CAPTURED], words[_CAPTURED_AT] = captured_ns, captured_at_ns
+        words[_MEDIA : _MEDIA + 1].view(np.float64)[0] = media_s
+        _fence()
+        words[_SEQ] = 2 * seq
+        self._map.words[_BEAT] = time.monotonic_ns()
+        self._map.words[_HEAD] = seq << _SLOT_BITS | number
+        self._seq, self._slot = seq, number
+        self._published += 1
+        _fence()
+        self._ringer.ring()
+
+    def _next_slot(self) -> int:
+        n_slots = self.info.n_slots
+        leased = self._leased()
+        for step in range(1, n_slots):
+            number = (self._slot + step) % n_slots
+            if int(self._map.slot_words[number][_SEQ]) // 2 not in leased:
+                return number
+        self._overrun += 1
+        return (self._slot + 1) % n_slots
+
+    def _leased(self) -> set[int]:
+        table = self._map.words[_LEASE_TABLE : _LEASE_TABLE + _LEASES * _LEASE_WORDS].reshape(_LEASES, _LEASE_WORDS)
+        if not table[:, 1].any():
+            return set()
+        now = time.monotonic_ns()
+        return {int(seq) for seq, deadline in table if now < int(deadline)}
+
+    def statistics(self) -> WriterStatistics:
+        return WriterStatistics(self._published, self._abandoned, self._overrun)
+
+    def close(self) -> None:
+        """Takes the ring away; readers that have it mapped see that it is no longer current."""
+        self._map.words[_CLOSED] = 1
+        path = _registry(self._run_dir, self.info.camera_id, self.info.stream)
+        current = _read_registry(path)
+        if current and current.epoch == self.info.epoch:
+            path.unlink(missing_ok=True)
+        segments.unlink(self.info.segment)
+        self._ringer.close()
+        os.close(self._lock_fd)
+        self._map.close()
+
+
+class RingReader:
+    """One reader of a ring: looks, never waits, and tells when what it read was overwritten."""
+
+    def __init__(self, run_dir: Path, info: RingInfo) -> None:
+        """Made by open()."""
+        self._run_dir = run_dir
+        self.info = info
+        self._map = _Mapped(info, writable=False)
+        if int(self._map.words[_MAGIC_WORD]) != _MAGIC or int(self._map.words[_EPOCH]) != info.epoch:
+            raise BusError(f"{info.segment} is no ring of this version")
+        self._read = self._torn = self._gone = 0
+
+    @classmethod
+    def open(cls, run_dir: Path, camera_id: CameraId, stream: str) -> "RingReader":
+        """The ring as it is now; raises BusError where there is none."""
+        info = _read_registry(_registry(run_dir, camera_id, stream))
+        if info is None:
+            raise BusError(f"there is no ring {camera_id}/{stream}")
+        return cls(run_dir, info)
+
+    @property
+    def format(self) -> FrameFormat:
+        return self.info.format
+
+    @property
+    def epoch(self) -> int:
+        return self.info.epoch
+
+    def latest(self) -> FrameRef | None:
+        """The newest frame; None before the first."""
+        head = int(self._map.words[_HEAD])
+        return FrameRef(self.info.camera_id, self.info.stream, self.info.epoch, head >> _SLOT_BITS) if head else None
+
+    def _find(self, ref: FrameRef) -> int:
+        if ref.epoch == self.info.epoch:
+            for number, words in enumerate(self._map.slot_words):
+                if int(words[_SEQ]) == 2 * ref.seq:
+                    return number
+        self._gone += 1
+        raise FrameGone(f"frame {ref.seq} of {ref.camera_id}/{ref.stream} is gone")
+
+    @contextlib.contextmanager
+    def read(self, ref: FrameRef) -> Generator[Frame]:
+        """The frame in place. Raises FrameGone at once, or at the end where it was overwritten meanwhile:
+        then nothing that was made from it may be used.
+        """
+        number = self._find(ref)
+        words = self._map.slot_words[number]
+        _fence()
+        yield Frame(
+            self._map.pixels[number],
+            ref.seq,
+            float(words[_MEDIA : _MEDIA + 1].view(np.float64)[0]),
+            int(words[_CAPTURED]),
+            int(words[_CAPTURED_AT]),
+        )
+        _fence()
+        if int(words[_SEQ]) != 2 * ref.seq:
+            self._torn += 1
+            raise FrameGone(f"frame {ref.seq} of {ref.camera_id}/{ref.stream} was overwritten while it was read")
+        self._read += 1
+
+    def copy(self, ref: FrameRef, out: Pixels | None = None) -> Pixels:
+        """A copy of the frame's pixels, into `out` where given; raises FrameGone."""
+        with self.read(ref) as frame:
+            if out is None:
+                return frame.pixels.copy()
+            np.copyto(out, frame.pixels)
+            return out
+
+    def lease(self, seq: int, seconds: float) -> bool:
+        """Asks the writer to spare frame `seq` for up to two seconds; advisory, False where the table is full."""
+        now = time.monotonic_ns()
+        table = self._map.words[_LEASE_TABLE : _LEASE_TABLE + _LEASES * _LEASE_WORDS].reshape(_LEASES, _LEASE_WORDS)
+        limit = min(_LEASES, max(1, self.info.n_slots - 3))
+        for row in table[:limit]:
+            if int(row[1]) < now:
+                row[0], row[1] = seq, now + round(min(seconds, _MAX_LEASE_S) * 1e9)
+                return True
+        return False
+
+    def is_current(self) -> bool:
+        """False once the ring was closed or replaced by one of another epoch."""
+        info = _read_registry(_registry(self._run_dir, self.info.camera_id, self.info.stream))
+        return info is not None and info.epoch == self.info.epoch
+
+    def writer_alive(self) -> bool:
+        return self.is_current() and _held(_registry(self._run_dir, self.info.camera_id, self.info.stream))
+
+    def statistics(self) -> ReaderStatistics:
+        beat = int(self._map.words[_BEAT])
+        age = (time.monotonic_ns() - beat) / 1e9 if beat else float("inf")
+        return ReaderStatistics(self._read, self._torn, self._gone, age)
+
+    def close(self) -> None:
+        self._map.close()
+
+
+class RingSet:
+    """Readers of many rings, opened when first needed and again when a camera starts a new epoch."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._run_dir = run_dir
+        self._readers: dict[tuple[str, str], RingReader] = {}
+
+    @contextlib.contextmanager
+    def read(self, ref: FrameRef) -> Generator[Frame]:
+        """As RingReader.read, of whichever ring `ref` names; raises FrameGone."""
+        with self._reader(ref).read(ref) as frame:
+            yield frame
+
+    def _reader(self, ref: FrameRef) -> RingReader:
+        key = (ref.camera_id, ref.stream)
+        reader = self._readers.get(key)
+        if reader is None or reader.epoch != ref.epoch:
+            if reader:
+                reader.close()
+                del self._readers[key]
+            try:
+                self._readers[key] = reader = RingReader.open(self._run_dir, ref.camera_id, ref.stream)
+            except BusError as error:
+                raise FrameGone(str(error)) from error
+        return reader
+
+    def close(self) -> None:
+        for reader in self._readers.values():
+            reader.close()
+        self._readers.clear()
+
+
+def _read_registry(path: Path) -> RingInfo | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=RingInfo)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def _held(path: Path) -> bool:
+    """Whether a live writer holds the registry file; the kernel lets go of it however that writer ends."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def list_rings(run_dir: Path) -> list[RingInfo]:
+    """The rings of this run folder, those of dead writers too."""
+    found = (_read_registry(path) for path in sorted((run_dir / "rings").glob("*.ring")))
+    return [info for info in found if info]
+
+
+def sweep(run_dir: Path) -> list[str]:
+    """Removes what dead writers left in this run folder and in /dev/shm; returns the segments' names."""
+    kept: set[str] = set()
+    for path in (run_dir / "rings").glob("*.ring"):
+        info = _read_registry(path)
+        if info and _held(path):
+            kept.add(info.segment)
+        else:
+            path.unlink(missing_ok=True)
+    for path in (run_dir / "rings").glob("*.part"):
+        if not _held(path):
+            path.unlink(missing_ok=True)
+        elif info := _read_registry(path):
+            kept.add(info.segment)
+    left = [path.name for path in segments.SHM_DIR.glob(f"{_instance(run_dir)}-*") if path.name not in kept]
+    for name in left:
+        segments.unlink(name)
+    return left
