@@ -160,7 +160,7 @@ class _Mapped:
     def __init__(self, info: RingInfo, *, writable: bool) -> None:
         self.info = info
         self._segment = segments.attach(info.segment)
-        buffer = cast("Pixels", np.frombuffer(cast("memoryview", self._segment.buf), np.uint8))
+        buffer = np.frombuffer(cast("memoryview", self._segment.buf), np.uint8)
         self.words: Words = buffer[:_HEADER_BYTES].view(np.uint64)
         stride, size = _stride(info.format), info.format.nbytes
         self.slot_words: list[Words] = []
