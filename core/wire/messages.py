@@ -178,9 +178,13 @@ class LogEvent(Message, frozen=True, kw_only=True):
 
 
 class InterruptOpen(Message, frozen=True, kw_only=True):
-    """Close what is still open of a camera (its process died) as `interrupted`, at its last update."""
+    """Close what is still open of a camera (its process died) as `interrupted`, at its last update.
+
+    Only what began before `before` (RFC 3339 UTC), the asking process's start. Answered by Done once it is journaled.
+    """
 
     camera_id: CameraId
+    before: str
 
 
 class EventAck(Message, frozen=True, kw_only=True):

@@ -1,0 +1,1 @@
+"""The logger: the only writer of events."""

@@ -1,0 +1,156 @@
+"""AsyncEventLogger: journal first, then the database in batches, by a thread that never loses and never gives up."""
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import structlog
+from sqlalchemy import Engine
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+
+from core.config import LoggerConfig
+from core.db.events import upsert_events
+from core.errors import DatabaseError
+from core.events.journal import EventLogger, Journal
+from core.events.model import AnomalyEvent
+
+__all__ = ["AsyncEventLogger"]
+
+log = structlog.get_logger()
+
+BACKLOG_BATCH = 500
+"""Rows per transaction while there is a backlog."""
+RETRY_MAX_S = 10.0
+
+
+class AsyncEventLogger(EventLogger):
+    """An EventLogger whose lines are the journal's, and which commits them to a database behind the caller's back.
+
+    A batch is committed as soon as `flush_events` are waiting or the oldest waits for `flush_s`. The thread reads
+    what it commits from the journal, so memory is bounded and a restart is no special case. `prepare` (migrations) runs
+    there first, until it succeeds. A database that is down,
+    locked or full delays; an event that it refuses for what is in it is set aside in `rejected.jsonl`.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        engine: Engine,
+        config: LoggerConfig,
+        rejected: Path,
+        prepare: Callable[[], None],
+        on_commit: Callable[[list[tuple[int, AnomalyEvent]]], None] = lambda _: None,
+    ) -> None:
+        self._journal, self._engine, self._config, self._rejected = journal, engine, config, rejected
+        self._prepare, self._on_commit = prepare, on_commit
+        self._changed = threading.Condition()
+        self._waiting = 0
+        self._oldest = 0.0
+        self._stopping = False
+        self._position = journal.committed()
+        self._caught_up = False
+        self.committed = 0
+        """Revisions committed since the start."""
+        self._thread = threading.Thread(target=self._run, name="flush", daemon=True)
+        self._thread.start()
+
+    def log_event(self, event: AnomalyEvent) -> None:
+        """Returns once the event is safe on disk; raises OSError where it is not."""
+        self.log_events([event])
+
+    def log_events(self, events: list[AnomalyEvent]) -> None:
+        """The same for several, with one sync for all."""
+        with self._changed:
+            self._journal.append(events)
+            if not self._waiting:
+                self._oldest = time.monotonic()
+            self._waiting += len(events)
+            self._caught_up = False
+            self._changed.notify_all()
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether all that is in the journal is in the database."""
+        return self._caught_up
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Commits what is waiting, for up to `timeout_s`; the rest is read from the journal at the next start."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        self._thread.join(timeout_s)
+
+    # ---- the thread
+
+    def _run(self) -> None:
+        failures = 0
+        prepared = False
+        while not (self._stopping and self._caught_up):
+            self._wait_for_batch()
+            try:
+                if not prepared:
+                    self._prepare()
+                    prepared = True
+                self._flush()
+                failures = 0
+            except (DBAPIError, DatabaseError, OSError) as error:
+                failures += 1
+                log.error("flush_failed", failures=failures, reason=str(getattr(error, "orig", None) or error))
+                if self._stopping:
+                    return
+                with self._changed:
+                    self._changed.wait(min(RETRY_MAX_S, 0.1 * 2**failures))
+            except Exception:
+                log.exception("flush_failed")
+                time.sleep(1)
+
+    def _wait_for_batch(self) -> None:
+        with self._changed:
+            while not self._stopping and self._caught_up:
+                self._changed.wait()
+            while not self._stopping and 0 < self._waiting < self._config.flush_events:
+                left = self._oldest + self._config.flush_s - time.monotonic()
+                if left <= 0:
+                    return
+                self._changed.wait(left)
+
+    def _flush(self) -> None:
+        """Commits the next batch and remembers how far it got."""
+        with self._changed:
+            waiting = self._waiting
+        limit = BACKLOG_BATCH if waiting == 0 or waiting > self._config.flush_events else self._config.flush_events
+        events, position = self._journal.read(self._position, limit)
+        if events:
+            self._commit(events)
+        if position != self._position:
+            self._position = position
+            self._journal.save_committed(position)
+        with self._changed:
+            self._waiting = max(0, self._waiting - len(events))
+            self._oldest = time.monotonic()
+            if not events:
+                self._waiting = 0
+                self._caught_up = self._journal.read(position, 1)[0] == []
+
+    def _commit(self, events: list[AnomalyEvent]) -> None:
+        try:
+            with self._engine.begin() as connection:
+                stored = upsert_events(connection, events)
+        except (DataError, IntegrityError) as error:
+            if len(events) == 1:
+                self._set_aside(events[0], str(error.orig))
+                return
+            half = len(events) // 2
+            self._commit(events[:half])
+            self._commit(events[half:])
+            return
+        self.committed += len(stored)
+        self._on_commit(stored)
+
+    def _set_aside(self, event: AnomalyEvent, reason: str) -> None:
+        log.error("event_rejected", event_id=event.id, reason=reason)
+        line = msgspec.json.encode({"reason": reason, "event": event})
+        with self._rejected.open("ab") as file:
+            file.write(line + b"\n")
