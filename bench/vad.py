@@ -1,6 +1,6 @@
 """How well does motion_stats tell abnormal frames of UCSD Ped2 from normal ones, and how fast?
 
-`python -m bench.vad --data PATH/TO/ped2 [--json] [--quick]`. Everything goes through the VadModel protocol, as in
+`python -m bench.vad --data PATH/TO/ped2 [--json] [--quick] [--calibration]`. Everything goes through the VadModel protocol, as in
 the product. Nothing is learned from the test clips, scores are neither rescaled per clip nor smoothed with what
 comes later, and all frames of all clips are pooled into one curve.
 """
@@ -21,7 +21,7 @@ import numpy as np
 from core.config import TrackerConfig
 from workers.inference.vad import NormalityState, Row, VadModel, VadScore, create_model
 
-__all__ = ["auroc", "causal_mean", "main", "measure"]
+__all__ = ["auroc", "causal_mean", "main", "measure", "measure_calibration"]
 
 FPS = 10.0
 SMOOTH_FRAMES = 5
@@ -157,6 +157,30 @@ def measure(data: Path, *, quick: bool = False) -> dict[str, Any]:
     }
 
 
+def measure_calibration(data: Path) -> dict[str, Any]:
+    """Of normal clips never learned from, how many frames reach a level, against the share it stands for.
+
+    Learned from the first half of the training clips, or from the first clip alone; no test clip is touched.
+    """
+    cv2.setNumThreads(1)
+    model = create_model("motion_stats", 1)
+    training = sorted((data / "train").glob("*.mp4"))
+    if not training:
+        raise FileNotFoundError(f"no train/*.mp4 in {data}")
+    half = len(training) // 2
+    figures: dict[str, Any] = {}
+    for name, clips in (("half", training[:half]), ("one_clip", training[:1])):
+        state, _, _ = learn(model, clips)
+        found = [score(model, state, list(decode(path))) for path in training[half:]]
+        raw = np.concatenate([[s.score for s in clip] for clip in found])
+        smooth = np.concatenate([causal_mean(np.array([s.score for s in clip])) for clip in found])
+        figures[name] = {"learned_s": round(state.learned_s, 1), "frames": len(raw)}
+        for level in (1.0, 2.0, 3.0):
+            figures[name][f"raw_over_{level:g}"] = round(float((raw >= level).mean()), 4)
+            figures[name][f"smoothed_over_{level:g}"] = round(float((smooth >= level).mean()), 4)
+    return {"calibration": figures}
+
+
 def _report(clips: Sequence[Clip], state: NormalityState) -> dict[str, Any]:
     raw = np.concatenate([clip.scores for clip in clips])
     smooth = np.concatenate([causal_mean(clip.scores) for clip in clips])
@@ -198,9 +222,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="PATH/TO/ped2")
     parser.add_argument("--json", action="store_true", help="only JSON on stdout")
     parser.add_argument("--quick", action="store_true", help="4 training and 3 test clips: no figure to quote")
+    parser.add_argument("--calibration", action="store_true", help="only: do levels mean what they say?")
     options = parser.parse_args(argv)
     try:
-        figures = measure(options.data, quick=options.quick)
+        figures = (
+            measure_calibration(options.data) if options.calibration else measure(options.data, quick=options.quick)
+        )
     except FileNotFoundError as error:
         print(f"bench.vad: {error}", file=sys.stderr)
         return 2
@@ -208,7 +235,7 @@ def main(argv: list[str] | None = None) -> int:
         print(json.dumps(figures))
         return 0
     for name, value in figures.items():
-        if name == "per_clip":
+        if isinstance(value, dict):
             for clip, details in value.items():
                 print(f"  {clip}  " + "  ".join(f"{key} {number}" for key, number in details.items()))
         else:

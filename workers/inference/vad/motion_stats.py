@@ -91,7 +91,7 @@ class MotionStats:
             if seen is not None:
                 try:
                     rows[index].learner.add(seen)
-                except StateError as error:
+                except Exception as error:
                     results[index] = error
         return results
 
@@ -160,9 +160,7 @@ def _look(row: Row) -> Outcome:
     try:
         frame: Prepared = row.prepared
         earlier = row.context.push(frame, row.media_s)
-        speed = _once(
-            lambda: None if earlier is None else flow_speed(earlier[0], frame.grey, earlier[1], frame.geometry)
-        )
+        speed = _once(lambda: None if earlier is None else flow_speed(earlier, frame.grey, frame.geometry))
         result: VadScore | Exception | None = None
         if row.state is not None:
             try:
@@ -232,10 +230,11 @@ def _score_windows(state: MotionState, windows: Windows) -> VadScore:
     by_speed = bool(fast_levels[peak] >= much_levels[peak])
     usual = (state.speed if by_speed else state.amount).mean[cell // columns]
     found = (windows.speed if by_speed else windows.amount)[peak]
+    peak_x, peak_y = state.geometry.middle(cell)
     return VadScore(
         score,
-        (cell % columns + 0.5) / columns,
-        (cell // columns + 0.5) / rows,
+        peak_x,
+        peak_y,
         _location_map(levels, state.geometry),
         _reason(float(found), float(usual), by_speed=by_speed),
     )
