@@ -1,0 +1,43 @@
+"""The inference process: scores the frames of all cameras."""
+
+import sys
+from typing import Any
+
+import cv2
+import structlog
+import zmq
+
+from core.errors import WireError
+from core.heartbeat import Heartbeat
+from workers.inference.server import InferenceServer
+from workers.process import StopFlag, fail, parse_role_args
+
+__all__ = ["main"]
+
+log = structlog.get_logger()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs until SIGTERM; exit code 78 where another one serves this data folder."""
+    stop = StopFlag()
+    _, config = parse_role_args("inference", argv)
+    cv2.setNumThreads(1)
+    context: zmq.Context[Any] = zmq.Context()
+    try:
+        server = InferenceServer(context, config)
+    except WireError as error:
+        return fail(error)
+    heartbeat = Heartbeat(config.run_dir, "inference")
+    log.info("inference_ready")
+    while not stop.is_set():
+        server.step()
+        heartbeat.beat("running", server.scored)
+    server.close()
+    heartbeat.close()
+    context.term()
+    log.info("inference_stopped", scored=server.scored)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

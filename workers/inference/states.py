@@ -1,0 +1,91 @@
+"""Normality states: kept by type and id, learned in memory, saved as numbered versions."""
+
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from core.errors import StateError
+from workers.inference.vad.base import Learner, NormalityState, VadModel
+
+__all__ = ["Normality", "StateStore"]
+
+log = structlog.get_logger()
+
+GROWTH = 1.5
+"""A provisional state is fitted anew each time its footage has grown by so much."""
+
+
+class Normality:
+    """What is known of one normality id: the state in use, and what is being learned."""
+
+    def __init__(self, model: VadModel, folder: Path, armed_s: float) -> None:
+        self._model, self._folder, self._armed_s = model, folder, armed_s
+        self.state: NormalityState | None = None
+        self.learner: Learner | None = None
+        self._fitted_s = 0.0
+        self.version = _current(folder)
+        if self.version:
+            self.state = model.load(folder / f"{self.version}.npz")
+
+    def begin(self) -> Learner:
+        """The learner, an empty one where nothing is being learned."""
+        learner = self.learner
+        if learner is None:
+            self.learner = learner = self._model.new_learner()
+            self._fitted_s = 0.0
+        return learner
+
+    def fit_provisional(self, after_s: float) -> None:
+        """A state in memory as soon as `after_s` seconds were taken in, and again as they grow; never instead of a
+        saved one.
+        """
+        learner = self.learner
+        if learner is None or self.version or learner.learned_s < max(after_s, self._fitted_s * GROWTH):
+            return
+        self._fitted_s = learner.learned_s
+        try:
+            self.state = self._model.fit(learner, 0, float("inf"))
+        except StateError as error:
+            log.info("too_little_learned", reason=str(error))
+
+    def finish(self) -> tuple[NormalityState, Learner]:
+        """Fits, saves as the next version, uses it from now on; raises StateError where too little was taken in."""
+        if self.learner is None:
+            raise StateError("nothing was learned", "learn from some footage first")
+        learner, version = self.learner, self.version + 1
+        state = self._model.fit(learner, version, self._armed_s)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._model.save(state, self._folder / f"{version}.npz")
+        aside = self._folder / "current.part"
+        aside.write_text(str(version))
+        aside.replace(self._folder / "current")
+        self.state, self.version, self.learner = state, version, None
+        return state, learner
+
+
+def _current(folder: Path) -> int:
+    try:
+        return int((folder / "current").read_text())
+    except FileNotFoundError:
+        return 0
+    except ValueError as error:
+        raise StateError(f"{folder / 'current'} holds no version number", "remove it to learn anew") from error
+
+
+class StateStore:
+    """All normalities of one inference process."""
+
+    def __init__(self, folder: Path, armed_s: float) -> None:
+        self._folder, self._armed_s = folder, armed_s
+        self._known: dict[tuple[str, str], Normality] = {}
+
+    def get(self, model: VadModel, vad_type: str, normality_id: str) -> Normality:
+        """Loaded when first asked for; raises StateError where what is saved cannot be used."""
+        key = (vad_type, normality_id)
+        if key not in self._known:
+            self._known[key] = Normality(model, self._folder / vad_type / normality_id, self._armed_s)
+        return self._known[key]
+
+    def statistics(self) -> dict[str, Any]:
+        return {"states": len(self._known), "learning": sum(one.learner is not None for one in self._known.values())}
