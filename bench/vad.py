@@ -1,8 +1,8 @@
 """How well does motion_stats tell abnormal frames of UCSD Ped2 from normal ones, and how fast?
 
-`python -m bench.vad --data PATH/TO/ped2 [--json] [--quick] [--calibration]`. Everything goes through the VadModel protocol, as in
-the product. Nothing is learned from the test clips, scores are neither rescaled per clip nor smoothed with what
-comes later, and all frames of all clips are pooled into one curve.
+`python -m bench.vad --data PATH/TO/ped2 [--json] [--quick] [--first N] [--calibration]`. Everything goes through
+the VadModel protocol, as in the product. Nothing is learned from the test clips, scores are neither rescaled per clip nor
+smoothed with what comes later, and all frames of all clips are pooled into one curve.
 """
 
 import argparse
@@ -129,8 +129,8 @@ def _pointing(found: Sequence[VadScore], masks: np.ndarray) -> tuple[int, int]:
     return hits, frames
 
 
-def measure(data: Path, *, quick: bool = False) -> dict[str, Any]:
-    """All figures; `quick` learns from 4 clips and scores 3."""
+def measure(data: Path, *, quick: bool = False, first: int | None = None) -> dict[str, Any]:
+    """All figures; `quick` learns from 4 clips and scores 3, `first` learns from so many clips only."""
     cv2.setNumThreads(1)
     model = create_model("motion_stats", 1)
     training, testing = sorted((data / "train").glob("*.mp4")), sorted((data / "test").glob("*.mp4"))
@@ -138,6 +138,7 @@ def measure(data: Path, *, quick: bool = False) -> dict[str, Any]:
         raise FileNotFoundError(f"no train/*.mp4 and test/*.mp4 in {data}")
     if quick:
         training, testing = training[::4], testing[:3]
+    training = training[:first]
     state, learn_s, fit_s = learn(model, training)
     clips: list[Clip] = []
     scored_s = cpu_s = 0.0
@@ -222,11 +223,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="PATH/TO/ped2")
     parser.add_argument("--json", action="store_true", help="only JSON on stdout")
     parser.add_argument("--quick", action="store_true", help="4 training and 3 test clips: no figure to quote")
+    parser.add_argument("--first", type=int, metavar="N", help="learn from the first N training clips only")
     parser.add_argument("--calibration", action="store_true", help="only: do levels mean what they say?")
     options = parser.parse_args(argv)
     try:
         figures = (
-            measure_calibration(options.data) if options.calibration else measure(options.data, quick=options.quick)
+            measure_calibration(options.data)
+            if options.calibration
+            else measure(options.data, quick=options.quick, first=options.first)
         )
     except FileNotFoundError as error:
         print(f"bench.vad: {error}", file=sys.stderr)

@@ -15,6 +15,7 @@ def test_the_causal_mean_looks_back_only():
     np.testing.assert_allclose(causal_mean(np.array([1.0, 3.0, 5.0, 100.0]), 2), [1.0, 2.0, 4.0, 52.5])
 
 
+@pytest.mark.slow
 def test_abnormal_frames_of_ped2_are_told_from_normal_ones(ped2):
     figures = measure(ped2)
     assert figures["auroc_micro"] >= 0.93
