@@ -1,8 +1,8 @@
 """How well does motion_stats tell abnormal frames of UCSD Ped2 from normal ones, and how fast?
 
 `python -m bench.vad --data PATH/TO/ped2 [--json] [--quick] [--first N] [--calibration]`. Everything goes through
-the VadModel protocol, as in the product. Nothing is learned from the test clips, scores are neither rescaled per clip nor
-smoothed with what comes later, and all frames of all clips are pooled into one curve.
+the VadModel protocol, as in the product. Nothing is learned from the test clips, scores are neither rescaled per clip
+nor smoothed with what comes later, and all frames of all clips are pooled into one curve.
 """
 
 import argparse
