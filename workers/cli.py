@@ -1,0 +1,60 @@
+"""The `haetae` command: reads what is asked and hands it to the command's own module."""
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+
+from core.errors import HaetaeError
+
+__all__ = ["main"]
+
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+COMMANDS = {
+    "up": "run everything on this machine: cameras, inference, logger",
+    "watch": "look for anomalies in video files",
+    "camera": "add, list, start, stop and remove cameras",
+    "events": "show what was seen",
+    "doctor": "check this machine, and say what to do",
+    "db": "bring the database up to date",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command; an error is one line on stderr, with a hint where there is one, and exit code 2."""
+    words = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(prog="haetae", description="Video-anomaly surveillance.")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="configuration (default: ./haetae.toml)")
+    parser.add_argument("--data", metavar="DIR", help="data folder (default: ./var)")
+    parser.add_argument("--version", action="store_true", help="say which version this is")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
+    wanted = next((word for word in words if word in COMMANDS), None)
+    for name, text in COMMANDS.items():
+        if name == wanted:
+            importlib.import_module(f"workers.commands.{name}").add_parser(subparsers)
+        else:
+            subparsers.add_parser(name, help=text)
+    args = parser.parse_args(words)
+    if args.version:
+        from importlib.metadata import version  # noqa: PLC0415 - most commands do without
+
+        print(f"haetae {version('haetae')}")
+        return 0
+    if not args.command:
+        parser.print_help()
+        return EXIT_USAGE
+    try:
+        return args.run(args)
+    except HaetaeError as error:
+        print(f"haetae: {error}" + (f"\n  {error.hint}" if error.hint else ""), file=sys.stderr)
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        return EXIT_USAGE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -41,7 +41,7 @@ def ped2_run(tmp_path_factory) -> tuple[Path, dict, list[Path]]:
 
 def labelled(root: Path, name: str, frames: int) -> np.ndarray:
     mask = np.zeros(frames, bool)
-    for begin, end in json.loads((root / "labels.json").read_text())[name]:
+    for begin, end in json.loads((root / "labels.json").read_text())["abnormal_intervals_zero_based_inclusive"][name]:
         mask[begin : end + 1] = True
     return mask
 

@@ -24,11 +24,10 @@ def draw_heat_map(picture: np.ndarray, reply: ScoreReply, strength: float = 0.55
         grid = np.frombuffer(reply.map, np.uint8).reshape(reply.map_rows, reply.map_cols)
         if int(grid.max()) > _QUIET:
             heat = cv2.resize(grid, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
-            weight = np.clip((heat.astype(np.float32) - _QUIET) / (255 - _QUIET), 0, 1)[..., None] * strength
-            hot = np.flatnonzero(weight.max(axis=(1, 2)))
-            rows = slice(hot[0], hot[-1] + 1)
-            blended = picture[rows] * (1 - weight[rows]) + _COLOURS[heat[rows]] * weight[rows]
-            picture[rows] = blended.astype(np.uint8)
+            hot = np.flatnonzero((heat > _QUIET).any(axis=1))
+            rows = slice(hot[0], hot[-1] + 1) if hot.size else slice(0, 0)
+            weight = np.clip((heat[rows].astype(np.float32) - _QUIET) / (255 - _QUIET), 0, 1)[..., None] * strength
+            picture[rows] = (picture[rows] * (1 - weight) + _COLOURS[heat[rows]] * weight).astype(np.uint8)
     centre = (round(reply.peak_x * width), round(reply.peak_y * height))
     cv2.circle(picture, centre, max(8, height // 12), (255, 255, 255), max(1, height // 240), cv2.LINE_AA)
 
