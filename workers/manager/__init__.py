@@ -1,0 +1,1 @@
+"""The manager: desired cameras in, running camera processes out."""

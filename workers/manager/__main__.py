@@ -1,0 +1,84 @@
+"""The manager process: the command channel, and the reconcile loop around MultiCameraManager."""
+
+import os
+import sys
+import time
+from typing import Any
+
+import structlog
+import zmq
+
+from core.clock import SystemClock
+from core.errors import WireError
+from core.heartbeat import Heartbeat
+from core.ids import uuid7
+from core.wire.messages import ApplyCameras, CameraStatuses, Done, GetCameras, ManagerRequest, Message, Ping, Pong
+from core.wire.rpc import RequestServer, serve
+from workers.manager.manager import MultiCameraManager
+from workers.process import StopFlag, fail, parse_role_args
+
+__all__ = ["main"]
+
+log = structlog.get_logger()
+
+READ_EVERY_S = 1.0
+"""How often the desired state is read again without being told to."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs until SIGTERM, then stops all cameras; exit code 78 where another manager serves this data folder."""
+    stop = StopFlag()
+    _, config = parse_role_args("manager", argv)
+    context: zmq.Context[Any] = zmq.Context()
+    clock = SystemClock()
+    try:
+        server = RequestServer(context, config.endpoint("manager"), ManagerRequest)
+    except WireError as error:
+        return fail(error)
+    manager = MultiCameraManager(config, clock)
+    heartbeat = Heartbeat(config.run_dir, "manager")
+    instance = str(uuid7())
+    read_at = 0.0
+    reconcile_at = 0.0
+
+    def handle(request: object) -> Message:
+        match request:
+            case ApplyCameras():
+                manager.read_desired()
+                manager.reconcile()
+                return Done()
+            case GetCameras():
+                return CameraStatuses(cameras=manager.statuses())
+            case Ping():
+                return Pong(pid=os.getpid(), instance=instance)
+            case _:
+                raise TypeError(type(request).__name__)
+
+    def turn() -> None:
+        nonlocal read_at, reconcile_at
+        now = clock.monotonic()
+        if now >= read_at:
+            read_at = now + READ_EVERY_S
+            manager.read_desired()
+        if now >= reconcile_at:
+            reconcile_at = now + config.manager.reconcile_s
+            manager.reconcile()
+        heartbeat.beat("running", manager.running)
+
+    log.info("manager_ready")
+    serve(server, handle, stop.is_set, turn, period_s=min(0.1, config.manager.reconcile_s))
+    manager.stop_all()
+    while manager.running:
+        manager.reconcile()
+        heartbeat.beat("stopping", manager.running)
+        time.sleep(0.05)
+    manager.close()
+    server.close()
+    heartbeat.close()
+    context.term()
+    log.info("manager_stopped")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

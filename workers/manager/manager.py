@@ -1,0 +1,141 @@
+"""MultiCameraManager: spawns, watches and ends the camera processes that the reconciler asks for."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import msgspec
+import structlog
+from sqlalchemy.exc import DBAPIError
+
+from core.cameras import CameraStatus
+from core.cameras.job import CameraJob
+from core.clock import Clock
+from core.config import Config
+from core.db import make_engine
+from core.db.cameras import list_cameras
+from core.frames import sweep
+from core.heartbeat import read_heartbeat, remove_heartbeat
+from core.ids import CameraId
+from workers.manager.reconciler import Action, Observed, Reconciler, Step
+from workers.process import spawn
+
+__all__ = ["MultiCameraManager"]
+
+log = structlog.get_logger()
+
+
+class MultiCameraManager:
+    """The running camera processes of one machine; used by one thread, the main one."""
+
+    def __init__(self, config: Config, clock: Clock) -> None:
+        self._config, self._clock = config, clock
+        self._engine = make_engine(config.database_url)
+        self._reconciler = Reconciler(config.manager, clock)
+        self._processes: dict[CameraId, subprocess.Popen[bytes]] = {}
+        self._desired: dict[CameraId, bool] = {}
+        sweep(config.run_dir)
+
+    def read_desired(self) -> None:
+        """Reads the desired state from the database; one that is away leaves things as they are."""
+        try:
+            cameras = list_cameras(self._engine)
+        except DBAPIError as error:
+            log.error("cameras_not_read", reason=str(error.orig))
+            return
+        self._desired = {camera.camera_id: camera.enabled for camera in cameras}
+        self._reconciler.desire(cameras)
+
+    def stop_all(self) -> None:
+        """From now on nothing is wanted."""
+        self._reconciler.desire([])
+
+    def reconcile(self) -> None:
+        """One round: looks at all processes, then starts, stops and kills what must be."""
+        observed = {camera_id: self._observe(camera_id) for camera_id in self._processes}
+        actions = self._reconciler.reconcile(observed)
+        for camera_id, seen in observed.items():
+            if seen.exit_code is not None:
+                self._forget(camera_id, seen)
+        for action in actions:
+            self._carry_out(action)
+
+    def _observe(self, camera_id: CameraId) -> Observed:
+        process = self._processes[camera_id]
+        exit_code = process.poll()
+        beat = read_heartbeat(self._config.run_dir, f"camera-{camera_id}")
+        if beat and beat.pid != process.pid:
+            beat = None
+        return Observed(
+            exit_code=exit_code,
+            beat_age_s=beat.age_s if beat else None,
+            phase=beat.phase if beat else "",
+            said=_last_words(self._log(camera_id)) if exit_code else "",
+        )
+
+    def _forget(self, camera_id: CameraId, seen: Observed) -> None:
+        process = self._processes.pop(camera_id)
+        log.info("camera_ended", camera_id=camera_id, pid=process.pid, exit_code=seen.exit_code, said=seen.said)
+        remove_heartbeat(self._config.run_dir, f"camera-{camera_id}")
+        sweep(self._config.run_dir)
+
+    def _carry_out(self, action: Action) -> None:
+        log.info("camera_" + action.step.name.lower(), camera_id=action.camera_id, reason=action.reason)
+        if action.step is Step.START:
+            job = CameraJob(camera=self._reconciler.config_of(action.camera_id))
+            with self._log(action.camera_id).open("ab") as file:
+                self._processes[action.camera_id] = spawn(
+                    "camera", config=self._config, payload=msgspec.json.encode(job), stderr=file
+                )
+            self._reconciler.started(action.camera_id)
+            return
+        number = signal.SIGTERM if action.step is Step.TERMINATE else signal.SIGKILL
+        try:
+            os.killpg(self._processes[action.camera_id].pid, number)
+        except ProcessLookupError:
+            pass  # it ended by itself meanwhile: seen in the next round
+
+    def _log(self, camera_id: CameraId) -> Path:
+        return self._config.logs_dir / f"camera-{camera_id}.log"
+
+    @property
+    def running(self) -> int:
+        return len(self._processes)
+
+    def statuses(self) -> list[CameraStatus]:
+        """Desired and observed of each camera in the database."""
+        found: list[CameraStatus] = []
+        for camera_id, enabled in self._desired.items():
+            seen = self._observe(camera_id) if camera_id in self._processes else None
+            phase, reason, restarts = self._reconciler.phase(camera_id, seen)
+            beat = read_heartbeat(self._config.run_dir, f"camera-{camera_id}") if seen else None
+            found.append(
+                CameraStatus(
+                    camera_id=camera_id,
+                    desired="running" if enabled else "stopped",
+                    phase=phase,
+                    pid=self._processes[camera_id].pid if seen else None,
+                    restarts=restarts,
+                    frames=beat.count if beat else 0,
+                    age_s=beat.age_s if beat else None,
+                    reason=reason,
+                )
+            )
+        return found
+
+    def close(self) -> None:
+        self._engine.dispose()
+        sweep(self._config.run_dir)
+
+
+def _last_words(path: Path) -> str:
+    """The last message for a person in a camera's log."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 4096))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return ""
+    said = [line.removeprefix("haetae: ") for line in lines if line.startswith("haetae: ")]
+    return said[-1] if said else ""
