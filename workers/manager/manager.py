@@ -81,7 +81,7 @@ class MultiCameraManager:
         sweep(self._config.run_dir)
 
     def _carry_out(self, action: Action) -> None:
-        log.info("camera_" + action.step.name.lower(), camera_id=action.camera_id, reason=action.reason)
+        log.info("camera_action", step=action.step.name, camera_id=action.camera_id, reason=action.reason)
         if action.step is Step.START:
             job = CameraJob(camera=self._reconciler.config_of(action.camera_id))
             with self._log(action.camera_id).open("ab") as file:

@@ -35,6 +35,9 @@ class Action(msgspec.Struct, frozen=True):
     reason: str
 
 
+_PHASES = frozenset(phase.value for phase in CameraPhase)
+
+
 class Observed(msgspec.Struct, frozen=True, kw_only=True):
     """One camera's process as seen now; `exit_code` is set once it has ended, `beat_age_s` once it has beaten."""
 
@@ -136,10 +139,7 @@ class Reconciler:
             camera.stopping_s = now
             return [Action(Step.TERMINATE, camera_id, "no longer wanted" if wanted is None else "its settings changed")]
         age = seen.beat_age_s
-        if age is None:
-            hung = now - camera.started_s >= self._config.start_grace_s
-        else:
-            hung = age >= self._config.hung_s
+        hung = now - camera.started_s >= self._config.start_grace_s if age is None else age >= self._config.hung_s
         if hung:
             return [Action(Step.KILL, camera_id, "it hangs" if age is not None else "it did not start")]
         return []
