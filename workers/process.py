@@ -61,11 +61,14 @@ def parse_role_args(role: str, argv: Sequence[str] | None = None, **more: str) -
     """
     parser = argparse.ArgumentParser(prog=f"python -m workers.{role}")
     parser.add_argument("--parent", type=int, default=0, help="end when this process, our parent, ends")
+    parser.add_argument("--supervised", action="store_true", help="end when whoever started us ends")
     parser.add_argument("--config", type=Path, help="haetae.toml")
     parser.add_argument("--data", help="data folder")
     for name, text in more.items():
         parser.add_argument(f"--{name}", required=True, help=text)
     args = parser.parse_args(argv)
+    if args.supervised and not args.parent:
+        args.parent = os.getppid()
     try:
         config = load_config(args.config, **({"paths": {"data": args.data}} if args.data else {}))
         configure_logging(config.log, role)

@@ -12,13 +12,13 @@ from typing import Any
 
 import structlog
 import zmq
-from core.events.outbox import EventOutbox
 
 from core.cameras import CameraPhase
 from core.cameras.job import CameraJob, JobResult
 from core.config import Config
 from core.errors import ConfigError, HaetaeError, RemoteError, SourceError
 from core.events import EventState
+from core.events.outbox import EventOutbox
 from core.events.tracker import EventTracker, Observation
 from core.heartbeat import Heartbeat
 from core.wire.messages import (

@@ -7,12 +7,12 @@ from typing import Any
 import msgspec
 import numpy as np
 import structlog
-from core.events.outbox import EventOutbox
 
 from core.cameras.job import CameraJob
 from core.config import Config
 from core.errors import FrameGone, HaetaeError
 from core.events import AnomalyEvent, EventState
+from core.events.outbox import EventOutbox
 from core.frames import RingReader
 from core.wire.messages import AnalyzeReply, AnalyzeRequest, ErrorReply, ScoreReply
 from core.wire.rpc import RequestClient

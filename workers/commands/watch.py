@@ -14,7 +14,6 @@ from typing import Any, Self
 
 import msgspec
 import zmq
-from core.db.events import list_events
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
@@ -22,6 +21,7 @@ from core.cameras import CameraConfig
 from core.cameras.job import CameraJob, JobResult
 from core.config import Config, load_config
 from core.db import make_engine, upgrade
+from core.db.events import list_events
 from core.errors import ConfigError, HaetaeError
 from core.events import AnomalyEvent
 from core.frames import sweep

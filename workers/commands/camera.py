@@ -1,0 +1,188 @@
+"""`haetae camera`: adds, lists, starts, stops and removes cameras."""
+
+import argparse
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import zmq
+from rich.console import Console
+from rich.table import Table
+
+from core.cameras import CameraConfig, CameraPhase, CameraStatus
+from core.config import Config, load_config
+from core.db import make_engine, upgrade
+from core.db.cameras import add_camera, get_camera, list_cameras, remove_camera, set_enabled
+from core.errors import ConfigError, HaetaeError
+from core.ids import check_camera_id
+from core.logs import redact
+from core.wire.messages import ApplyCameras, GetCameras, ManagerReply, ManagerRequest
+from core.wire.rpc import RequestClient
+
+__all__ = ["add_parser", "ask_manager", "configure", "parse_duration"]
+
+SCHEMES = {"", "file", "demo"}
+_UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser("camera", help="add, list, start, stop and remove cameras")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    add = actions.add_parser("add", help="add a camera and start it")
+    add.add_argument("name", help="its name: a-z, 0-9, '_' and '-'")
+    add.add_argument("url", help="a video file, or demo://plaza?seed=1")
+    add.add_argument("--learn", default="10m", metavar="TIME", help="how long it learns, such as 90s, 10m, 1h (10m)")
+    add.add_argument("--vad", default="motion_stats", metavar="TYPE", help="type of anomaly detection")
+    add.add_argument("--no-start", action="store_true", help="only add it")
+    add.set_defaults(run=_add)
+    show = actions.add_parser("list", help="show all cameras, as wanted and as they are")
+    show.add_argument("--json", action="store_true", help="for programs")
+    show.set_defaults(run=_list)
+    change: list[tuple[str, str, Callable[[argparse.Namespace], int]]] = [
+        ("start", "let it run", _start),
+        ("stop", "let it rest, until it is started again", _stop),
+        ("remove", "forget it; its events stay", _remove),
+    ]
+    for name, text, function in change:
+        action = actions.add_parser(name, help=text)
+        action.add_argument("name")
+        action.set_defaults(run=function)
+
+
+def configure(args: argparse.Namespace) -> Config:
+    """The configuration that the global options name, with its folders made."""
+    config = load_config(args.config, **({"paths": {"data": args.data}} if args.data else {}))
+    config.make_dirs()
+    return config
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of "90s", "10m", "1.5h" or "600"; raises ConfigError."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
+    if not found or float(found[1]) == 0:
+        raise ConfigError(f"not a length of time: {text!r}", "write 90s, 10m or 1h")
+    return float(found[1]) * _UNITS[found[2] or "s"]
+
+
+def ask_manager(config: Config, request: ManagerRequest, timeout_s: float = 2.0) -> Any:
+    """The manager's reply; None where it is not running."""
+    with zmq.Context() as context:
+        client = RequestClient(context, config.endpoint("manager"), ManagerReply)
+        try:
+            return client.call(request, timeout_s)
+        except HaetaeError:
+            return None
+        finally:
+            client.close()
+
+
+def _engine(config: Config, *, writer: bool = False) -> Any:
+    upgrade(config.database_url)
+    return make_engine(config.database_url, writer=writer)
+
+
+def _nudge(config: Config, done: str) -> int:
+    running = ask_manager(config, ApplyCameras()) is not None
+    print(done if running else f"{done} (takes effect when Haetae runs: haetae up)")
+    return 0
+
+
+def _checked_url(url: str) -> str:
+    """The URL as it is stored: paths made absolute. Raises ConfigError for what can be seen to be wrong."""
+    scheme, separator, rest = url.partition("://")
+    scheme = scheme.lower() if separator else ""
+    if scheme not in SCHEMES:
+        raise ConfigError(
+            f"sources of the kind {scheme}:// are not supported yet", "give a video file, or demo://plaza?seed=1"
+        )
+    if scheme == "demo":
+        return url
+    path = Path(rest if scheme else url).expanduser()
+    if not path.is_file():
+        raise ConfigError(f"there is no file {redact(str(path))}", "give the path of a video file")
+    return str(path.absolute())
+
+
+def _add(args: argparse.Namespace) -> int:
+    camera = CameraConfig(
+        camera_id=check_camera_id(args.name),
+        name=args.name,
+        url=_checked_url(args.url),
+        enabled=not args.no_start,
+        vad_type=args.vad,
+        learn_s=parse_duration(args.learn),
+    )
+    config = configure(args)
+    engine = _engine(config, writer=True)
+    add_camera(engine, camera)
+    engine.dispose()
+    return _nudge(config, f"added {camera.camera_id}")
+
+
+def _switch(args: argparse.Namespace, *, enabled: bool) -> int:
+    config = configure(args)
+    engine = _engine(config, writer=True)
+    set_enabled(engine, check_camera_id(args.name), enabled=enabled)
+    engine.dispose()
+    return _nudge(config, f"{'starting' if enabled else 'stopping'} {args.name}")
+
+
+def _start(args: argparse.Namespace) -> int:
+    return _switch(args, enabled=True)
+
+
+def _stop(args: argparse.Namespace) -> int:
+    return _switch(args, enabled=False)
+
+
+def _remove(args: argparse.Namespace) -> int:
+    config = configure(args)
+    engine = _engine(config, writer=True)
+    camera_id = check_camera_id(args.name)
+    get_camera(engine, camera_id)
+    remove_camera(engine, camera_id)
+    engine.dispose()
+    return _nudge(config, f"removed {args.name}")
+
+
+def _list(args: argparse.Namespace) -> int:
+    config = configure(args)
+    engine = _engine(config)
+    cameras = list_cameras(engine)
+    engine.dispose()
+    reply = ask_manager(config, GetCameras())
+    known = {status.camera_id: status for status in reply.cameras} if reply else {}
+    statuses = [known.get(camera.camera_id) or _unobserved(camera) for camera in cameras]
+    if args.json:
+        rows = [
+            {**msgspec.to_builtins(status), "url": redact(camera.url), "vad_type": camera.vad_type}
+            for camera, status in zip(cameras, statuses, strict=True)
+        ]
+        print(json.dumps({"manager": reply is not None, "cameras": rows}))
+        return 0
+    table = Table("camera", "wanted", "is", "frames", "restarts", "source", "why")
+    for camera, status in zip(cameras, statuses, strict=True):
+        table.add_row(
+            camera.camera_id,
+            status.desired,
+            status.phase if reply else "?",
+            str(status.frames),
+            str(status.restarts),
+            redact(camera.url),
+            status.reason,
+        )
+    Console().print(table if cameras else "no cameras yet: haetae camera add NAME URL")
+    if reply is None and cameras:
+        print("Haetae is not running here: haetae up")
+    return 0
+
+
+def _unobserved(camera: CameraConfig) -> CameraStatus:
+    return CameraStatus(
+        camera_id=camera.camera_id,
+        desired="running" if camera.enabled else "stopped",
+        phase=CameraPhase.STOPPED,
+    )

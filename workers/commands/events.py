@@ -1,0 +1,94 @@
+"""`haetae events`: shows what was seen, or what is being seen."""
+
+import argparse
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import zmq
+
+from core.clock import utc_iso
+from core.config import Config
+from core.db import make_engine, upgrade
+from core.db.events import list_events
+from core.errors import ConfigError
+from core.events import AnomalyEvent, EventState
+from core.ids import check_camera_id
+from core.wire.feeds import FeedSubscriber
+from core.wire.messages import LogEvent
+from workers.commands.camera import configure, parse_duration
+
+__all__ = ["add_parser", "describe"]
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser("events", help="show what was seen")
+    parser.add_argument("--camera", metavar="NAME", help="of this camera only")
+    parser.add_argument("--since", metavar="TIME", help="1h, 30m, or a time such as 2026-03-01T18:00Z")
+    parser.add_argument("--limit", type=int, default=50, metavar="N", help="at most so many, newest first (50)")
+    parser.add_argument("--json", action="store_true", help="a JSON line each")
+    parser.add_argument("--follow", action="store_true", help="go on with what happens from now on")
+    parser.set_defaults(run=_run)
+
+
+def describe(event: AnomalyEvent) -> str:
+    """One line for a person."""
+    length = f"{event.end_s - event.begin_s:5.1f} s" if event.state is not EventState.OPEN else "now    "
+    mark = "  (provisional)" if event.provisional else ""
+    cut = "  (interrupted)" if event.state is EventState.INTERRUPTED else ""
+    return (
+        f"{event.began_at[:19].replace('T', ' ')}  {event.camera_id:<16} {length}  score {event.peak_score:4.1f}  "
+        f"{event.severity:<8} {event.reason or event.vlm_type}{mark}{cut}"
+    )
+
+
+def _since(text: str) -> str:
+    if re.fullmatch(r"[\d.]+[smh]?", text):
+        return utc_iso(datetime.now(UTC) - timedelta(seconds=parse_duration(text)))
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigError(f"not a time: {text!r}", "write 1h, 30m, or 2026-03-01T18:00Z") from error
+    return utc_iso(at.astimezone(UTC))
+
+
+def _run(args: argparse.Namespace) -> int:
+    if args.limit < 1:
+        raise ConfigError("--limit must be 1 or more")
+    camera_id = check_camera_id(args.camera) if args.camera else None
+    since = _since(args.since) if args.since else None
+    config = configure(args)
+    upgrade(config.database_url)
+    engine = make_engine(config.database_url)
+    found = list_events(engine, camera_id=camera_id, since=since, limit=args.limit)
+    engine.dispose()
+    for event in reversed(found):
+        _show(event, as_json=args.json)
+    if args.follow:
+        _follow(config, camera_id or "", as_json=args.json)
+    elif not found and not args.json:
+        print("no events")
+    return 0
+
+
+def _show(event: AnomalyEvent, *, as_json: bool) -> None:
+    print(msgspec.json.encode(event).decode() if as_json else describe(event), flush=True)
+
+
+def _follow(config: Config, camera_id: str, *, as_json: bool) -> None:
+    """Prints what is committed from now on, until Ctrl-C; each opening and each end once."""
+    shown: dict[str, EventState] = {}
+    with zmq.Context() as context:
+        feed = FeedSubscriber(context, config.endpoint("logger-feed"), LogEvent)
+        try:
+            while True:
+                for topic, _, message in feed.receive(1.0):
+                    event = message.event
+                    if camera_id in {"", topic} and shown.get(event.id) != event.state:
+                        shown[event.id] = event.state
+                        _show(event, as_json=as_json)
+                for key in list(shown)[:-1000]:
+                    del shown[key]
+        finally:
+            feed.close()
