@@ -32,8 +32,8 @@ __all__ = [
 ]
 
 ENV_PREFIX = "HAETAE_"
-_NOT_KEYS = {"HAETAE_CONFIG", "HAETAE_DATA"}
-"""Variables of the prefix that are no configuration: the file's own path and the tests' videos."""
+_NOT_KEYS = {"HAETAE_CONFIG", "HAETAE_DATA", "HAETAE_PYTHON"}
+"""Variables of the prefix that are no configuration: its file, the tests' videos, supervisord's interpreter."""
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -35,6 +35,7 @@ from workers.camera.capture import Capture, Captured, Rings
 from workers.camera.pixels import MotionGate
 from workers.camera.recorder import EventRecorder, ScoreSheet
 from workers.camera.sources import Source, SourceFrame, open_source
+from workers.camera.sources.base import SimulatedSource
 
 __all__ = ["CameraPipeline"]
 
@@ -107,11 +108,10 @@ class CameraPipeline:
 
     def _decide_learning(self) -> None:
         """Asks inference whether there is a state; waits for it to be up, since nothing can be scored before."""
-        if self._job.learn_only:
-            self._learning = True
-        elif not self._job.lossless or self._normality_id == self._camera.camera_id:
-            self._learning = self._known_state().state_version == 0
-        self._set_phase(CameraPhase.LEARNING if self._learning else CameraPhase.WATCHING)
+        known = self._known_state()
+        own = self._normality_id == self._camera.camera_id
+        self._learning = self._job.learn_only or (own and known.state_version == 0)
+        self._set_phase(CameraPhase.LEARNING if self._learning else _phase_of(known.state))
 
     def _known_state(self) -> LearnedReply:
         request = GetState(vad_type=self._camera.vad_type, normality_id=self._normality_id)
@@ -130,7 +130,7 @@ class CameraPipeline:
     def _rounds(self) -> Iterator[tuple[Source, Iterator[SourceFrame], bool, bool]]:
         """What capture plays: simulated time to learn from, then the source itself, again and again if it loops."""
         source, paced = self._source, not self._job.lossless
-        if self._learning and not self._job.lossless and source.info.simulated:
+        if self._learning and not self._job.lossless and isinstance(source, SimulatedSource):
             yield source, source.normal_frames(self._camera.learn_s), False, True
         yield source, source.frames(), paced, False
         for url in self._job.more_urls:
@@ -237,7 +237,7 @@ class CameraPipeline:
             provisional=reply.state != "armed",
         )
         if not self._learning:
-            self._set_phase(CameraPhase.PROVISIONAL if seen.provisional else CameraPhase.WATCHING)
+            self._set_phase(_phase_of(reply.state))
         if captured.learn:
             return
         raised = reply.score >= self._config.tracker.close_score
@@ -280,7 +280,7 @@ class CameraPipeline:
             self._warn(f"learned from its own beginning, {learned.learned_s:.1f} s{short}")
         if learned.warning:
             self._warn(learned.warning)
-        self._set_phase(CameraPhase.WATCHING if learned.state == "armed" else CameraPhase.PROVISIONAL)
+        self._set_phase(_phase_of(learned.state))
 
     def _set_phase(self, phase: CameraPhase) -> None:
         if phase != self._phase:
@@ -325,3 +325,7 @@ class CameraPipeline:
         self._inference.close()
         self._control.close()
         self._context.term()
+
+
+def _phase_of(state: str) -> CameraPhase:
+    return CameraPhase.WATCHING if state == "armed" else CameraPhase.PROVISIONAL

@@ -3,6 +3,7 @@
 import argparse
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -88,13 +89,16 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _refuse_second(config: Config) -> None:
+    """Raises HaetaeError where a supervisord, or a process by itself, serves this data folder already."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        running = probe.connect_ex(str(config.run_dir / "supervisor.sock")) == 0
     for role, reply_type in ROLES.items():
-        if not (config.run_dir / f"{role}.sock").exists():
-            continue
-        if _answers(config, role, reply_type, 0.5):
-            raise HaetaeError(
-                f"Haetae is already running with {config.data_dir}", "stop it first, or name another folder with --data"
-            )
+        if (config.run_dir / f"{role}.sock").exists():
+            running = running or _answers(config, role, reply_type, 0.5)
+    if running:
+        raise HaetaeError(
+            f"Haetae is already running with {config.data_dir}", "stop it first, or name another folder with --data"
+        )
 
 
 def _answers(config: Config, role: str, reply_type: Any, timeout_s: float) -> bool:

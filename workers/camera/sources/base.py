@@ -1,12 +1,12 @@
 """What a camera asks of a video source, wherever the pictures come from."""
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 import numpy as np
 
-__all__ = ["Source", "SourceFrame", "SourceInfo", "check_i420"]
+__all__ = ["SimulatedSource", "Source", "SourceFrame", "SourceInfo", "check_i420"]
 
 
 class SourceInfo(msgspec.Struct, frozen=True):
@@ -61,6 +61,15 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Let go of files and memory; harmless when repeated."""
+        ...
+
+
+@runtime_checkable
+class SimulatedSource(Source, Protocol):
+    """A source whose pictures are made up, ordinary ones on demand."""
+
+    def normal_frames(self, seconds: float) -> Iterator[SourceFrame]:
+        """Give `seconds` of simulated time in which nothing unusual happens, as fast as they are asked for."""
         ...
 
 
