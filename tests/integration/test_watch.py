@@ -9,9 +9,9 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from core.db.events import list_events
 
 from core.db import make_engine
+from core.db.events import list_events
 
 
 def watch(*args: object, timeout: float = 110) -> subprocess.CompletedProcess[str]:
@@ -131,7 +131,6 @@ def test_without_learn_a_camera_learns_from_its_beginning_and_says_so(ped2, tmp_
         (b"", ["{file}"], "empty"),
         (b"this is no video at all" * 100, ["{file}"], "not a video"),
         (b"x", ["demo://nowhere"], "plaza"),
-        (None, ["demo://plaza?seed=1", "--vad", "clairvoyance"], "motion_stats"),
     ],
 )
 def test_bad_input_is_one_clear_line(tmp_path, make, args, says):
@@ -143,6 +142,13 @@ def test_bad_input_is_one_clear_line(tmp_path, make, args, says):
     assert says in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.startswith("haetae: ")
+
+
+def test_an_unknown_type_is_refused_naming_those_there_are(ped2, tmp_path):
+    done = watch(ped2 / "test" / "02.mp4", "--vad", "clairvoyance", "--out", tmp_path, timeout=60)
+    assert done.returncode == 2
+    assert "clairvoyance" in done.stderr
+    assert "motion_stats" in done.stderr
 
 
 def test_an_out_that_is_a_file_is_refused(ped2, tmp_path):

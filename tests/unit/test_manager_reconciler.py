@@ -219,7 +219,6 @@ def test_a_looping_camera_that_ends_orderly_comes_back():
     assert house.step() == [START]
 
 
-@pytest.mark.xfail(reason="a file played once (loop=False) is played again when it has ended", strict=False)
 def test_a_file_that_is_played_once_is_not_played_again():
     house = House(camera(loop=False))
     house.step()

@@ -24,6 +24,7 @@ from core.db import make_engine, upgrade
 from core.db.events import list_events
 from core.errors import ConfigError, HaetaeError
 from core.events import AnomalyEvent
+from core.events.journal import EventLogger
 from core.frames import sweep
 from core.heartbeat import read_heartbeat
 from core.ids import CameraId, camera_id_from_name
@@ -332,6 +333,10 @@ class _Watch:
                 time.sleep(0.1)
             found[one.camera_id] = sorted(events, key=lambda event: event.begin_s)
         engine.dispose()
+        lines = EventLogger(self._config.data_dir / "events.jsonl")
+        for event in (event for events in found.values() for event in events):
+            lines.log_event(event)
+        lines.close()
         return found
 
     def _result_ids(self, one: _Input) -> list[str]:

@@ -64,6 +64,8 @@ class _Camera:
         self.reason = ""
         self.broken = False
         """Ended with EXIT_CONFIG: stays down until its configuration changes."""
+        self.finished = False
+        """Played once, to the end: stays down until its configuration changes."""
         self.cooling = False
 
 
@@ -111,8 +113,11 @@ class Reconciler:
             return
         camera.restarts += 1
         camera.reason = seen.said or f"its process ended with {seen.exit_code}"
-        if seen.exit_code == EXIT_CONFIG:
-            camera.broken = True
+        camera.broken = seen.exit_code == EXIT_CONFIG
+        camera.finished = seen.exit_code == 0 and not camera.config.loop
+        if camera.finished:
+            camera.reason = "its file has ended"
+        if camera.broken or camera.finished:
             return
         if now - camera.started_s >= self._config.stable_s:
             camera.failures = 0
@@ -155,7 +160,7 @@ class Reconciler:
                 fresh = self._cameras[camera_id] = _Camera(config)
                 fresh.restarts = camera.restarts
                 camera = fresh
-            if camera.broken or now < camera.restart_at_s:
+            if camera.broken or camera.finished or now < camera.restart_at_s:
                 continue
             if starting + len(actions) >= self._config.concurrent_starts:
                 break
@@ -175,8 +180,8 @@ class Reconciler:
         if seen is None or seen.exit_code is not None:
             if camera.broken or camera.cooling:
                 return CameraPhase.FAILED, camera.reason, camera.restarts
-            wanted = camera_id in self._desired
-            return CameraPhase.BACKOFF if wanted else CameraPhase.STOPPED, camera.reason, camera.restarts
+            waits = camera_id in self._desired and not camera.finished
+            return CameraPhase.BACKOFF if waits else CameraPhase.STOPPED, camera.reason, camera.restarts
         if camera.stopping_s is not None:
             return CameraPhase.STOPPING, "", camera.restarts
         known = seen.phase in set(CameraPhase)
