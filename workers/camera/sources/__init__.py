@@ -5,6 +5,7 @@ from urllib.parse import unquote, urlsplit
 
 from core.errors import SourceError
 from workers.camera.sources.base import Source, SourceFrame, SourceInfo
+from workers.camera.sources.demo import DemoSource
 from workers.camera.sources.file import FileSource
 
 __all__ = ["Source", "SourceFrame", "SourceInfo", "open_source"]
@@ -23,6 +24,8 @@ def open_source(url: str) -> Source:
         return FileSource(Path(url))
     if scheme.lower() == "file":
         return FileSource(_path_of(url))
+    if scheme.lower() == "demo":
+        return DemoSource(url)
     raise SourceError(
         f"sources of the kind {scheme}:// are unknown", hint="give a video file, file:///PATH or demo://plaza?seed=1"
     )
