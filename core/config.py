@@ -149,6 +149,8 @@ class Config(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     logger: LoggerConfig = LoggerConfig()
     manager: ManagerConfig = ManagerConfig()
     log: LogConfig = LogConfig()
+    file: Path | None = None
+    """Where it was read from; set by load_config."""
 
     @property
     def data_dir(self) -> Path:
@@ -246,8 +248,11 @@ def load_config(file: Path | None = None, environ: Mapping[str, str] | None = No
     _check_keys(tree, Config, str(file))
     _overlay(tree, _from_environ(environ))
     _overlay(tree, overrides)
+    if "file" in tree:
+        raise ConfigError(f"{file}: unknown key 'file'")
     try:
-        return msgspec.convert(tree, Config, strict=False)
+        config = msgspec.convert(tree, Config, strict=False)
+        return msgspec.structs.replace(config, file=file.absolute() if file.exists() else None)
     except msgspec.ValidationError as error:
         raise ConfigError(f"configuration: {error}") from error
 

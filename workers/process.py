@@ -92,6 +92,7 @@ def process_environment(config: Config) -> dict[str, str]:
         **os.environ,
         "HAETAE_PATHS__DATA": str(config.data_dir),
         "HAETAE_PATHS__RUN": str(config.run_dir),
+        **({"HAETAE_CONFIG": str(config.file)} if config.file else {}),
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
     }

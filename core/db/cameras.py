@@ -48,7 +48,8 @@ def add_camera(engine: Engine, camera: CameraConfig) -> None:
 
 def update_camera(engine: Engine, camera: CameraConfig) -> None:
     """Replaces a camera's configuration; raises ConfigError where there is none."""
-    _change(engine, camera.camera_id, **msgspec.structs.asdict(camera))
+    values = msgspec.structs.asdict(camera)
+    _change(engine, values.pop("camera_id"), **values)
 
 
 def set_enabled(engine: Engine, camera_id: CameraId, *, enabled: bool) -> None:

@@ -42,6 +42,8 @@ def until(what: str, condition: Callable[[], object], timeout_s: float = 40) -> 
 
 
 def stored(config: Config) -> dict[str, AnomalyEvent]:
+    if read_heartbeat(config.run_dir, "logger") is None and not (config.data_dir / "haetae.db").exists():
+        return {}
     engine = make_engine(config.database_url)
     try:
         return {event.id: event for event in list_events(engine, limit=100_000)}
@@ -81,6 +83,7 @@ def up(config: Config) -> Iterator["subprocess.Popen[str]"]:
 
 @pytest.mark.timeout(240)
 def test_no_acknowledged_event_is_lost_or_doubled_whichever_process_dies(config, up):
+    until("the manager runs", lambda: alive(config, "manager"))
     until("events of both cameras", lambda: all(count(config, camera) > 2 for camera in CAMERAS), 60)
     for name in ("logger", "inference", "camera-demo-plaza"):
         before = {camera: count(config, camera) for camera in CAMERAS}

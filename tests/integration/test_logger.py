@@ -1,12 +1,12 @@
 """The logger process and the outbox before it: what is acknowledged is stored once, whoever is killed."""
 
-import os
 import random
 import signal
 import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -222,4 +222,4 @@ def test_the_logger_ends_with_its_parent(config):
     until("the logger beats", lambda: read_heartbeat(config.run_dir, "logger"))
     parent.send_signal(signal.SIGKILL)
     parent.wait(10)
-    until("it ended", lambda: not os.path.exists(f"/proc/{pid}"))
+    until("it ended", lambda: not Path(f"/proc/{pid}").exists())

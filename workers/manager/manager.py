@@ -41,8 +41,8 @@ class MultiCameraManager:
         """Reads the desired state from the database; one that is away leaves things as they are."""
         try:
             cameras = list_cameras(self._engine)
-        except DBAPIError as error:
-            log.error("cameras_not_read", reason=str(error.orig))
+        except (DBAPIError, msgspec.ValidationError) as error:
+            log.error("cameras_not_read", reason=str(error))
             return
         self._desired = {camera.camera_id: camera.enabled for camera in cameras}
         self._reconciler.desire(cameras)
@@ -83,18 +83,26 @@ class MultiCameraManager:
     def _carry_out(self, action: Action) -> None:
         log.info("camera_action", step=action.step.name, camera_id=action.camera_id, reason=action.reason)
         if action.step is Step.START:
-            job = CameraJob(camera=self._reconciler.config_of(action.camera_id))
-            with self._log(action.camera_id).open("ab") as file:
-                self._processes[action.camera_id] = spawn(
-                    "camera", config=self._config, payload=msgspec.json.encode(job), stderr=file
-                )
-            self._reconciler.started(action.camera_id)
+            self._start(action.camera_id)
             return
         number = signal.SIGTERM if action.step is Step.TERMINATE else signal.SIGKILL
         try:
             os.killpg(self._processes[action.camera_id].pid, number)
         except ProcessLookupError:
             pass  # it ended by itself meanwhile: seen in the next round
+
+    def _start(self, camera_id: CameraId) -> None:
+        job = CameraJob(camera=self._reconciler.config_of(camera_id))
+        try:
+            with self._log(camera_id).open("ab") as file:
+                self._processes[camera_id] = spawn(
+                    "camera", config=self._config, payload=msgspec.json.encode(job), stderr=file
+                )
+        except OSError as error:
+            log.error("camera_not_started", camera_id=camera_id, reason=str(error))
+            self._reconciler.could_not_start(camera_id, f"cannot start its process: {error.strerror}")
+            return
+        self._reconciler.started(camera_id)
 
     def _log(self, camera_id: CameraId) -> Path:
         return self._config.logs_dir / f"camera-{camera_id}.log"

@@ -92,6 +92,12 @@ class Reconciler:
         camera = self._cameras[camera_id]
         camera.running, camera.started_s, camera.stopping_s = True, self._clock.monotonic(), None
 
+    def could_not_start(self, camera_id: CameraId, reason: str) -> None:
+        """There is no process: tried again as after a crash."""
+        now = self._clock.monotonic()
+        self._cameras[camera_id].started_s = now
+        self._ended(self._cameras[camera_id], Observed(exit_code=1, said=reason), now)
+
     def reconcile(self, observed: dict[CameraId, Observed]) -> list[Action]:
         """The next steps; `observed` has each process that was started and not seen to end before."""
         now = self._clock.monotonic()

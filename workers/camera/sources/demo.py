@@ -19,8 +19,6 @@ from workers.camera.sources.base import SourceFrame, SourceInfo, check_i420
 
 __all__ = ["SCENES", "DemoAnomaly", "DemoSource", "ground_truth"]
 
-KINDS = ("runner", "cyclist", "wrong_way", "fall", "loitering", "abandoned_object", "crowd_dispersal")
-_FAST_KINDS = ("runner", "cyclist")
 _LENGTH_S = {
     "runner": 4.0,
     "cyclist": 4.0,
@@ -29,6 +27,8 @@ _LENGTH_S = {
     "fall": 15.0,
     "wrong_way": 20.0,
 }
+KINDS = tuple(_LENGTH_S)
+_FAST_KINDS = ("runner", "cyclist")
 NORMAL_BEFORE_S = 100_000.0
 """Learning happens on the time line before zero, where there are no anomalies."""
 
@@ -160,7 +160,7 @@ class _World:
         begin_s = luck.uniform(40, 70)
         kind = luck.choice(_FAST_KINDS)
         while True:
-            length_s = _LENGTH_S.get(kind, 8.0)
+            length_s = _LENGTH_S[kind]
             depth = luck.uniform(0.25, 0.85)
             y, height = self.place(depth)
             yield DemoAnomaly(kind, begin_s, begin_s + length_s, luck.uniform(0.3, 0.7) * self.width, y - height / 2)
