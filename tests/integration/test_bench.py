@@ -1,0 +1,17 @@
+"""The benchmarks run in their quick form and find what must never be: figures are theirs to tell, not to be tested."""
+
+import json
+import subprocess
+import sys
+
+
+def test_the_frame_bench_runs_and_accepts_no_torn_frame():
+    command = [sys.executable, "-m", "bench.frames", "--json", "--quick"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["torn_accepted"] == 0
+    assert found["torn_rejected"] > 0
+    assert found["frames"] > 0
+    for size in ("1080p_i420", "720p_i420", "720p_bgr"):
+        assert found[size]["publish_over_memcpy"] > 0
