@@ -116,16 +116,23 @@ class CameraPipeline:
     def _known_state(self) -> LearnedReply:
         request = GetState(vad_type=self._camera.vad_type, normality_id=self._normality_id)
         while not self._stopped():
-            self._heartbeat.beat(self._phase, self._frames)
             try:
-                return self._control.call(request, timeout_s=1.0)
+                return self._ask_control(request, timeout_s=1.0)
             except RemoteError as error:
                 if error.code in _FATAL:
                     raise ConfigError(str(error)) from error
-                log.warning("inference_refused", code=error.code, reason=str(error))
-            except HaetaeError:
-                log.info("waiting_for_inference")
+                log.info("waiting_for_inference", code=error.code, reason=str(error))
         return LearnedReply(state="learning", state_version=0, learned_s=0, frames=0)
+
+    def _ask_control(self, request: GetState | FinishLearning, timeout_s: float) -> LearnedReply:
+        """The reply to a request about the state, with the heart beating while it is awaited; raises WireError."""
+        self._control.send(request, timeout_s)
+        while True:
+            self._heartbeat.beat(self._phase, self._frames)
+            for _, reply in self._control.receive(0.2):
+                if isinstance(reply, ErrorReply):
+                    raise RemoteError(reply.code, reply.message)
+                return reply
 
     def _rounds(self) -> Iterator[tuple[Source, Iterator[SourceFrame], bool, bool]]:
         """What capture plays: simulated time to learn from, then the source itself, again and again if it loops."""
@@ -263,10 +270,9 @@ class CameraPipeline:
 
     def _finish_learning(self) -> None:
         """Has the state fitted, and goes on with it; too little footage is said, and learning goes on."""
-        self._heartbeat.beat(CameraPhase.LEARNING, self._frames)
         request = FinishLearning(vad_type=self._camera.vad_type, normality_id=self._normality_id)
         try:
-            learned: LearnedReply = self._control.call(request, timeout_s=60.0)
+            learned = self._ask_control(request, timeout_s=60.0)
         except HaetaeError as error:
             log.warning("learning_not_finished", reason=str(error))
             self._warn(f"nothing learned: {error}")

@@ -41,7 +41,7 @@ __all__ = ["add_parser"]
 SUPERVISORD_CONF = Path(__file__).resolve().parents[2] / "deploy" / "supervisord.conf"
 START_S = 30.0
 STOP_S = 45.0
-DEMO_LEARN_S = 150.0
+DEMO_LEARN_S = 125.0
 """Simulated seconds; learned as fast as inference goes."""
 DEMO = {"demo-plaza": "demo://plaza?seed=1", "demo-street": "demo://street?seed=2"}
 ROLES = {"logger": LoggerReply, "inference": InferenceReply, "manager": ManagerReply}

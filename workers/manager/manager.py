@@ -35,6 +35,9 @@ class MultiCameraManager:
         self._reconciler = Reconciler(config.manager, clock)
         self._processes: dict[CameraId, subprocess.Popen[bytes]] = {}
         self._desired: dict[CameraId, bool] = {}
+        self._log_starts: dict[CameraId, int] = {}
+        self._progress: dict[CameraId, tuple[int, float]] = {}
+        """Frames that a camera had counted, and since when it has that many."""
         sweep(config.run_dir)
 
     def read_desired(self) -> None:
@@ -54,6 +57,8 @@ class MultiCameraManager:
     def reconcile(self) -> None:
         """One round: looks at all processes, then starts, stops and kills what must be."""
         observed = {camera_id: self._observe(camera_id) for camera_id in self._processes}
+        for camera_id, seen in observed.items():
+            self._frame_age_s(camera_id, seen.frames)
         actions = self._reconciler.reconcile(observed)
         for camera_id, seen in observed.items():
             if seen.exit_code is not None:
@@ -71,8 +76,18 @@ class MultiCameraManager:
             exit_code=exit_code,
             beat_age_s=beat.age_s if beat else None,
             phase=beat.phase if beat else "",
-            said=_last_words(self._log(camera_id)) if exit_code else "",
+            frames=beat.count if beat else 0,
+            said=_last_words(self._log(camera_id), self._log_starts[camera_id]) if exit_code else "",
         )
+
+    def _frame_age_s(self, camera_id: CameraId, frames: int) -> float | None:
+        """Seconds since the camera's count of frames last rose, as seen here; None where it has had none."""
+        now = self._clock.monotonic()
+        counted, since = self._progress.get(camera_id, (0, now))
+        if frames != counted:
+            counted, since = frames, now
+        self._progress[camera_id] = counted, since
+        return now - since if frames else None
 
     def _forget(self, camera_id: CameraId, seen: Observed) -> None:
         process = self._processes.pop(camera_id)
@@ -95,6 +110,8 @@ class MultiCameraManager:
         job = CameraJob(camera=self._reconciler.config_of(camera_id))
         try:
             with self._log(camera_id).open("ab") as file:
+                self._log_starts[camera_id] = file.tell()
+                self._progress.pop(camera_id, None)
                 self._processes[camera_id] = spawn(
                     "camera", config=self._config, payload=msgspec.json.encode(job), stderr=file
                 )
@@ -117,7 +134,6 @@ class MultiCameraManager:
         for camera_id, enabled in self._desired.items():
             seen = self._observe(camera_id) if camera_id in self._processes else None
             phase, reason, restarts = self._reconciler.phase(camera_id, seen)
-            beat = read_heartbeat(self._config.run_dir, f"camera-{camera_id}") if seen else None
             found.append(
                 CameraStatus(
                     camera_id=camera_id,
@@ -125,8 +141,8 @@ class MultiCameraManager:
                     phase=phase,
                     pid=self._processes[camera_id].pid if seen else None,
                     restarts=restarts,
-                    frames=beat.count if beat else 0,
-                    age_s=beat.age_s if beat else None,
+                    frames=seen.frames if seen else 0,
+                    age_s=self._frame_age_s(camera_id, seen.frames) if seen else None,
                     reason=reason,
                 )
             )
@@ -137,13 +153,16 @@ class MultiCameraManager:
         sweep(self._config.run_dir)
 
 
-def _last_words(path: Path) -> str:
-    """The last message for a person in a camera's log."""
+def _last_words(path: Path, start: int) -> str:
+    """The last message for a person, its hint included, in a camera's log from byte `start` on."""
     try:
         with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 4096))
+            file.seek(max(start, path.stat().st_size - 4096))
             lines = file.read().decode(errors="replace").splitlines()
     except OSError:
         return ""
-    said = [line.removeprefix("haetae: ") for line in lines if line.startswith("haetae: ")]
-    return said[-1] if said else ""
+    for number in range(len(lines) - 1, -1, -1):
+        if lines[number].startswith("haetae: "):
+            hint = lines[number + 1].strip() if lines[number + 1 : number + 2] else ""
+            return lines[number].removeprefix("haetae: ") + (f" ({hint})" if hint else "")
+    return ""

@@ -44,6 +44,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     exit_code: int | None = None
     beat_age_s: float | None = None
     phase: str = ""
+    frames: int = 0
     said: str = ""
     """The last thing it said on stderr."""
 
