@@ -4,7 +4,9 @@ import time
 from datetime import UTC, datetime
 from typing import Protocol
 
-__all__ = ["Clock", "FakeClock", "SystemClock", "utc_iso"]
+from core.errors import ConfigError
+
+__all__ = ["Clock", "FakeClock", "SystemClock", "normal_utc", "utc_iso"]
 
 
 class Clock(Protocol):
@@ -59,3 +61,14 @@ class FakeClock:
 def utc_iso(at: datetime) -> str:
     """`at` as RFC 3339 in UTC with microseconds; sorts as text."""
     return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def normal_utc(text: str) -> str:
+    """`text`, RFC 3339 with an offset or Z, in the form of `utc_iso`; raises ConfigError for anything else."""
+    try:
+        at = datetime.fromisoformat(text)
+        if at.tzinfo is not None:
+            return utc_iso(at)
+    except (ValueError, OverflowError):
+        pass
+    raise ConfigError(f"not a time: {text[:40]!r}", "write it as 2026-03-01T18:00:00Z")

@@ -7,46 +7,62 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config as AlembicConfig
-from sqlalchemy import Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from core.errors import DatabaseError
 
-__all__ = ["alembic_config", "make_engine", "upgrade"]
+__all__ = ["alembic_config", "make_engine", "upgrade", "upsert"]
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 BUSY_MS = 10_000
+_POSTGRESQL = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+    "options": "-c timezone=UTC -c lock_timeout=10s -c idle_in_transaction_session_timeout=60s",
+}
+"""A server that is gone is noticed within some 10 s instead of the kernel's minutes."""
 
 
-def make_engine(url: str, *, writer: bool = False) -> Engine:
+def make_engine(url: str, *, writer: bool = False, foreign_keys: bool = True) -> Engine:
     """An engine that has connected to nothing yet; raises DatabaseError for a URL that cannot be one.
 
     On SQLite a `writer` begins with BEGIN IMMEDIATE and syncs each commit to the disk; others may only read.
+    `foreign_keys=False` is for whoever makes tables anew: SQLite would empty those that refer to them.
     """
     try:
         parsed = make_url(url)
         if parsed.get_backend_name() == "postgresql" and parsed.drivername == "postgresql":
             parsed = parsed.set(drivername="postgresql+psycopg")
         if parsed.get_backend_name() != "sqlite":
-            return create_engine(parsed, pool_pre_ping=True, pool_size=2, connect_args={"connect_timeout": 5})
+            return create_engine(parsed, pool_pre_ping=True, pool_size=2, connect_args=_POSTGRESQL)
         engine = create_engine(parsed, connect_args={"timeout": BUSY_MS / 1000, "check_same_thread": False})
     except (ArgumentError, NoSuchModuleError) as error:
         raise DatabaseError(f"not a database URL: {error}", "sqlite:///FILE or postgresql://USER@HOST/NAME") from error
-    _set_up_sqlite(engine, writer=writer)
+    _set_up_sqlite(engine, writer=writer, foreign_keys=foreign_keys)
     return engine
 
 
-def _set_up_sqlite(engine: Engine, *, writer: bool) -> None:
+def _set_up_sqlite(engine: Engine, *, writer: bool, foreign_keys: bool) -> None:
     @event.listens_for(engine, "connect")
     def on_connect(connection: sqlite3.Connection, _record: Any) -> None:  # pyright: ignore[reportUnusedFunction]
         connection.isolation_level = None  # transactions are begun below, not by the driver
         connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
-        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA foreign_keys = {int(foreign_keys)}")
         connection.execute("PRAGMA synchronous = FULL" if writer else "PRAGMA query_only = ON")
 
     @event.listens_for(engine, "begin")
     def on_begin(connection: Any) -> None:  # pyright: ignore[reportUnusedFunction]
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writer else "BEGIN")
+
+
+def upsert(connection: Connection, row: Any) -> Any:
+    """INSERT that can say ON CONFLICT, in the connection's dialect."""
+    return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(row)
 
 
 def alembic_config(url: str) -> AlembicConfig:

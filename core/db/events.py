@@ -1,96 +1,308 @@
-"""Events in the database: idempotent writes, keyset reads."""
+"""Events in the database: idempotent writes by the logger, and what people do with an event."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Engine, func, select, tuple_
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, Engine, delete, func, insert, select, update
+from sqlalchemy.sql.elements import ColumnElement
 
-from core.db.tables import EventRow
-from core.events.model import AnomalyEvent, EventState
-from core.ids import CameraId, EventId
+from core.db.engine import upsert
+from core.db.tables import (
+    AcknowledgementRow,
+    CounterRow,
+    EventMediaRow,
+    EventRow,
+    EventStepRow,
+    FeedbackRow,
+)
+from core.errors import ConfigError
+from core.events.model import AnomalyEvent, EventMedia, EventState, EventStep
+from core.ids import CameraId, EventId, uuid7
 
-__all__ = ["count_events", "get_event", "last_sequence", "list_events", "open_events", "upsert_events"]
+__all__ = [
+    "Acknowledgement",
+    "EventDetail",
+    "Feedback",
+    "StoredEvent",
+    "acknowledge",
+    "add_feedback",
+    "count_events",
+    "events_after",
+    "get_detail",
+    "get_event",
+    "last_sequence",
+    "open_events",
+    "set_locked",
+    "stored_columns",
+    "stored_event",
+    "undo_acknowledgement",
+    "upsert_events",
+]
 
-_NAMES = AnomalyEvent.__struct_fields__
-_FIELDS = [getattr(EventRow, name) for name in _NAMES]
+_PARTS = {"media", "steps"}
+_NAMES = tuple(name for name in AnomalyEvent.__struct_fields__ if name not in _PARTS)
+_OWN = ("sequence", "acknowledged_at", "locked")
+
+
+class StoredEvent(msgspec.Struct, frozen=True):
+    """An event, without its files and steps, and what became of it here."""
+
+    event: AnomalyEvent
+    sequence: int
+    acknowledged_at: str | None
+    locked: bool
+
+
+class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    at: str
+    actor: str
+    reason: str
+    note: str
+    assignee: str
+    undone_at: str | None
+    undone_by: str | None
+
+
+class Feedback(msgspec.Struct, frozen=True, kw_only=True):
+    at: str
+    actor: str
+    verdict: str
+    note: str
+
+
+class EventDetail(msgspec.Struct, frozen=True, kw_only=True):
+    """All that is known of one event; acknowledgements and feedback from first to last."""
+
+    stored: StoredEvent
+    """With files and steps."""
+    acknowledgements: list[Acknowledgement]
+    feedback: list[Feedback]
+
+
+# ---- the logger's side
 
 
 def upsert_events(connection: Connection, events: Sequence[AnomalyEvent]) -> list[tuple[int, AnomalyEvent]]:
     """Stores each event unless a revision as new is stored; returns (sequence, event) of those that were.
 
-    To be called by the one writer, in a transaction: the sequence goes on from the highest there is.
-    Replaying any part of a journal changes nothing.
+    To be called in a transaction. Replaying any part of a journal changes nothing; of several revisions only the
+    newest is written.
     """
     newest: dict[str, AnomalyEvent] = {}
     for event in events:
         if event.id not in newest or event.revision > newest[event.id].revision:
             newest[event.id] = event
+    if not newest:
+        return []
+    first = _take_numbers(connection, len(newest))
     known = dict(
         connection.execute(select(EventRow.id, EventRow.revision).where(EventRow.id.in_(newest))).tuples().all()
     )
     fresh = [event for event in newest.values() if event.revision > known.get(event.id, 0)]
     if not fresh:
         return []
-    sequence = last_sequence(connection)
-    numbered = list(enumerate(fresh, sequence + 1))
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(EventRow)
+    numbered = list(enumerate(fresh, first))
+    statement = upsert(connection, EventRow)
     changed = {name: statement.excluded[name] for name in (*_NAMES, "sequence") if name != "id"}
     statement = statement.on_conflict_do_update(
         index_elements=[EventRow.id], set_=changed, where=statement.excluded.revision > EventRow.revision
     )
-    connection.execute(statement, [{**_values(event), "sequence": number} for number, event in numbered])
+    connection.execute(statement, [{**_values(event), "sequence": n, "number": n} for n, event in numbered])
+    _write_parts(connection, fresh, known)
     return numbered
 
 
+def _take_numbers(connection: Connection, count: int) -> int:
+    """The first of `count` new sequence numbers; whoever else wants some waits for this transaction."""
+    taken = update(CounterRow).where(CounterRow.name == "events").values(value=CounterRow.value + count)
+    return connection.execute(taken.returning(CounterRow.value)).scalar_one() - count + 1
+
+
+def _write_parts(connection: Connection, events: Sequence[AnomalyEvent], known: dict[str, int]) -> None:
+    """Files and steps of events whose rows were just written; a newer revision's take the place of the older's."""
+    media = [{"event_id": e.id, **msgspec.structs.asdict(part)} for e in events for part in e.media]
+    steps = [
+        {"event_id": e.id, "position": position, **msgspec.structs.asdict(part)}
+        for e in events
+        for position, part in enumerate(e.steps)
+    ]
+    changed = [e.id for e in events if e.id in known]
+    for row, values in ((EventMediaRow, media), (EventStepRow, steps)):
+        if changed:
+            connection.execute(delete(row).where(row.event_id.in_(changed)))
+        if values:
+            connection.execute(insert(row), values)
+
+
 def _values(event: AnomalyEvent) -> dict[str, Any]:
-    return {**msgspec.structs.asdict(event), "state": str(event.state), "severity": str(event.severity)}
+    values = {name: getattr(event, name) for name in _NAMES}
+    values["state"], values["severity"] = str(event.state), str(event.severity)
+    return values
 
 
-def _event(row: Any) -> AnomalyEvent:
-    return msgspec.convert(dict(zip(_NAMES, row, strict=True)), AnomalyEvent)
+# ---- reading
 
 
-def last_sequence(connection: Connection) -> int:
-    """The highest sequence number that was given; 0 where there is none."""
-    return connection.execute(select(func.coalesce(func.max(EventRow.sequence), 0))).scalar_one()
+def stored_columns(row: Any = EventRow) -> list[ColumnElement[Any]]:
+    """What `stored_event` makes a StoredEvent of, in its order."""
+    return [getattr(row, name) for name in (*_NAMES, *_OWN)]
+
+
+def stored_event(row: Sequence[Any]) -> StoredEvent:
+    event = msgspec.convert(dict(zip(_NAMES, row, strict=False)), AnomalyEvent)
+    sequence, acknowledged_at, locked = row[len(_NAMES) :]
+    return StoredEvent(event, sequence, acknowledged_at, bool(locked))
+
+
+def last_sequence(engine: Engine) -> int:
+    """The highest sequence number that was committed; 0 where there is none."""
+    with engine.connect() as connection:
+        return connection.execute(select(CounterRow.value).where(CounterRow.name == "events")).scalar() or 0
+
+
+def events_after(engine: Engine, sequence: int, limit: int = 500) -> list[StoredEvent]:
+    """What changed after `sequence`, in the order of the changes; each event once, as it is now."""
+    query = select(*stored_columns()).where(EventRow.sequence > sequence).order_by(EventRow.sequence).limit(limit)
+    with engine.connect() as connection:
+        return [stored_event(row) for row in connection.execute(query)]
 
 
 def get_event(engine: Engine, event_id: EventId) -> AnomalyEvent | None:
-    with engine.connect() as connection:
-        row = connection.execute(select(*_FIELDS).where(EventRow.id == event_id)).first()
-    return _event(row) if row else None
+    """One event with its files and steps."""
+    detail = get_detail(engine, event_id)
+    return detail.stored.event if detail else None
 
 
-def list_events(
-    engine: Engine,
-    *,
-    camera_id: CameraId | None = None,
-    since: str | None = None,
-    before: tuple[str, str] | None = None,
-    limit: int | None = 50,
-) -> list[AnomalyEvent]:
-    """Events, newest first; `since` is RFC 3339 UTC, `before` the (began_at, id) of the last one of the page before."""
-    query = select(*_FIELDS).order_by(EventRow.began_at.desc(), EventRow.id.desc()).limit(limit)
-    if camera_id:
-        query = query.where(EventRow.camera_id == camera_id)
-    if since:
-        query = query.where(EventRow.began_at >= since)
-    if before:
-        query = query.where(tuple_(EventRow.began_at, EventRow.id) < before)
+def get_detail(engine: Engine, event_id: EventId) -> EventDetail | None:
+    """One event and all that hangs on it, as of one moment."""
     with engine.connect() as connection:
-        return [_event(row) for row in connection.execute(query)]
+        row = connection.execute(select(*stored_columns()).where(EventRow.id == event_id)).first()
+        if row is None:
+            return None
+        media = connection.execute(_parts(EventMediaRow, EventMedia, event_id).order_by(EventMediaRow.kind))
+        steps = connection.execute(_parts(EventStepRow, EventStep, event_id).order_by(EventStepRow.position))
+        stored = stored_event(row)
+        event = msgspec.structs.replace(
+            stored.event,
+            media=tuple(EventMedia(**part) for part in media.mappings()),
+            steps=tuple(EventStep(**part) for part in steps.mappings()),
+        )
+        taken = connection.execute(
+            _parts(AcknowledgementRow, Acknowledgement, event_id).order_by(AcknowledgementRow.at, AcknowledgementRow.id)
+        )
+        said = connection.execute(_parts(FeedbackRow, Feedback, event_id).order_by(FeedbackRow.at, FeedbackRow.id))
+        return EventDetail(
+            stored=msgspec.structs.replace(stored, event=event),
+            acknowledgements=[Acknowledgement(**one) for one in taken.mappings()],
+            feedback=[Feedback(**one) for one in said.mappings()],
+        )
+
+
+def _parts(row: Any, struct: type[msgspec.Struct], event_id: EventId) -> Any:
+    return select(*(getattr(row, name) for name in struct.__struct_fields__)).where(row.event_id == event_id)
 
 
 def open_events(engine: Engine, camera_id: CameraId) -> list[AnomalyEvent]:
-    """What is stored as still going on."""
-    query = select(*_FIELDS).where(EventRow.camera_id == camera_id, EventRow.state == str(EventState.OPEN))
+    """What is stored as still going on, with files and steps."""
+    query = select(EventRow.id).where(EventRow.camera_id == camera_id, EventRow.state == str(EventState.OPEN))
     with engine.connect() as connection:
-        return [_event(row) for row in connection.execute(query)]
+        ids = connection.execute(query).scalars().all()
+    found = (get_event(engine, EventId(event_id)) for event_id in ids)
+    return [event for event in found if event]
 
 
 def count_events(engine: Engine) -> int:
+    """Counts row by row: for tests and checks, not for pages."""
     with engine.connect() as connection:
         return connection.execute(select(func.count()).select_from(EventRow)).scalar_one()
+
+
+# ---- what people do
+
+
+def acknowledge(
+    engine: Engine,
+    event_ids: Iterable[EventId],
+    *,
+    actor: str,
+    at: str,
+    user_id: str | None = None,
+    reason: str = "",
+    note: str = "",
+    assignee: str = "",
+) -> list[EventId]:
+    """Takes note of events that nobody has; returns those. Unknown ones, and those already noted, are left out."""
+    wanted = sorted(set(event_ids))
+    if not wanted:
+        return []
+    with engine.begin() as connection:
+        first = _take_numbers(connection, len(wanted))
+        unread = update(EventRow).where(EventRow.id.in_(wanted), EventRow.acknowledged_at.is_(None))
+        taken = connection.execute(unread.values(acknowledged_at=at).returning(EventRow.id)).scalars().all()
+        _renumber(connection, taken, first)
+        if taken:
+            rows = [
+                {
+                    "id": str(uuid7()),
+                    "event_id": event_id,
+                    "at": at,
+                    "actor": actor,
+                    "user_id": user_id,
+                    "reason": reason,
+                    "note": note,
+                    "assignee": assignee,
+                }
+                for event_id in taken
+            ]
+            connection.execute(insert(AcknowledgementRow), rows)
+    return [EventId(event_id) for event_id in taken]
+
+
+def undo_acknowledgement(engine: Engine, event_id: EventId, *, actor: str, at: str) -> bool:
+    """Takes an acknowledgement back, leaving its trace; False where there is none in force."""
+    with engine.begin() as connection:
+        first = _take_numbers(connection, 1)
+        read = update(EventRow).where(EventRow.id == event_id, EventRow.acknowledged_at.is_not(None))
+        taken = connection.execute(read.values(acknowledged_at=None).returning(EventRow.id)).scalars().all()
+        _renumber(connection, taken, first)
+        in_force = (AcknowledgementRow.event_id == event_id, AcknowledgementRow.undone_at.is_(None))
+        connection.execute(update(AcknowledgementRow).where(*in_force).values(undone_at=at, undone_by=actor))
+    return bool(taken)
+
+
+def set_locked(engine: Engine, event_id: EventId, *, locked: bool) -> None:
+    """Keeps an event and its files from retention, or no longer; raises ConfigError where there is none."""
+    with engine.begin() as connection:
+        first = _take_numbers(connection, 1)
+        changed = update(EventRow).where(EventRow.id == event_id).values(locked=locked).returning(EventRow.id)
+        taken = connection.execute(changed).scalars().all()
+        _renumber(connection, taken, first)
+    if not taken:
+        raise ConfigError(f"there is no event {event_id!r}")
+
+
+def add_feedback(
+    engine: Engine, event_id: EventId, *, verdict: str, actor: str, at: str, user_id: str | None = None, note: str = ""
+) -> None:
+    """Stores what a person says that it was, "normal" or "real"; raises ConfigError for anything else."""
+    if verdict not in {"normal", "real"}:
+        raise ConfigError(f"not a verdict: {verdict[:40]!r}", '"normal" or "real"')
+    with engine.begin() as connection:
+        if not connection.execute(select(EventRow.id).where(EventRow.id == event_id)).first():
+            raise ConfigError(f"there is no event {event_id!r}")
+        connection.execute(
+            insert(FeedbackRow).values(
+                id=str(uuid7()), event_id=event_id, at=at, actor=actor, user_id=user_id, verdict=verdict, note=note
+            )
+        )
+
+
+def _renumber(connection: Connection, event_ids: Sequence[str], first: int) -> None:
+    """Gives changed events the sequence numbers from `first` on, so that whoever follows hears of it.
+
+    The numbers are taken before anything else: all writers wait for each other there, and nowhere crosswise.
+    """
+    for sequence, event_id in enumerate(event_ids, first):
+        connection.execute(update(EventRow).where(EventRow.id == event_id).values(sequence=sequence))

@@ -1,23 +1,30 @@
-"""The journal: events on disk, a checksummed line each, before anybody is told that they are safe.
+"""The journal: records on disk, a checksummed line each, before anybody is told that they are safe.
 
-One file a day, `YYYY-MM-DD.jsonl`: eight hex digits of CRC-32, a space, the event as JSON. Whoever commits events
-elsewhere reads the journal from the position that was committed last; so after a crash it just reads on.
+One file a day, `YYYY-MM-DD.jsonl`: eight hex digits of CRC-32, a space, the record as JSON: an event, or what has a
+"record" key that says what it is. Whoever commits them elsewhere reads the journal from the position that was
+committed last; so after a crash it just reads on.
 """
 
 import os
 import zlib
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import msgspec
 import structlog
 
+from core.cameras.history import CameraStateChange, ScoreMinute
 from core.clock import Clock, SystemClock
 from core.events.model import AnomalyEvent
 
-__all__ = ["EventLogger", "Journal", "Position"]
+__all__ = ["EventLogger", "Journal", "LogRecord", "Position"]
 
 log = structlog.get_logger()
+
+LogRecord = AnomalyEvent | CameraStateChange | ScoreMinute
+_event_decoder = msgspec.json.Decoder(AnomalyEvent)
+_other_decoder = msgspec.json.Decoder(CameraStateChange | ScoreMinute)
 
 
 class EventLogger:
@@ -50,15 +57,15 @@ class Journal:
         self._name = ""
         self._fd = -1
         self.damaged = 0
-        """Lines that were read and were no whole events (torn by a crash, or tampered with)."""
+        """Lines that were read and were no whole records (torn by a crash, or tampered with)."""
 
-    def append(self, events: list[AnomalyEvent]) -> None:
-        """Writes the events and syncs once; when it returns they survive a power cut.
+    def append(self, records: Sequence[LogRecord]) -> None:
+        """Writes the records and syncs once; when it returns they survive a power cut.
 
         Raises OSError where the disk is full or failing: then none of them may be acknowledged.
         """
         self._open_today()
-        lines = b"".join(_line(event) for event in events)
+        lines = b"".join(_line(record) for record in records)
         size = os.fstat(self._fd).st_size
         try:
             view = memoryview(lines)
@@ -84,32 +91,36 @@ class Journal:
             os.close(self._fd)
         self._name, self._fd = name, fd
 
-    def read(self, position: Position, limit: int) -> tuple[list[AnomalyEvent], Position]:
-        """Up to `limit` events after `position`, and the position after them. Damaged lines are skipped and counted."""
-        events: list[AnomalyEvent] = []
+    def read(self, position: Position, limit: int) -> tuple[list[LogRecord], Position]:
+        """Up to `limit` records after `position`, and the position after them.
+
+        Damaged lines are skipped and counted.
+        """
+        records: list[LogRecord] = []
         for name in self._files():
             if name < position.file:
                 continue
             offset = position.offset if name == position.file else 0
             with (self._folder / name).open("rb") as file:
                 file.seek(offset)
-                while len(events) < limit and (line := file.readline()):
+                while len(records) < limit and (line := file.readline()):
                     if not line.endswith(b"\n"):
                         break
                     offset += len(line)
-                    event = self._parse(line)
-                    if event:
-                        events.append(event)
+                    record = self._parse(line)
+                    if record:
+                        records.append(record)
             position = Position(name, offset)
-            if len(events) >= limit:
+            if len(records) >= limit:
                 break
-        return events, position
+        return records, position
 
-    def _parse(self, line: bytes) -> AnomalyEvent | None:
+    def _parse(self, line: bytes) -> LogRecord | None:
         text = line.rstrip(b"\n")
         try:
             if text and int(text[:8], 16) == zlib.crc32(text[9:]):
-                return msgspec.json.decode(text[9:], type=AnomalyEvent)
+                decoder = _other_decoder if text.startswith(b'{"record":', 9) else _event_decoder
+                return decoder.decode(text[9:])
         except (ValueError, msgspec.DecodeError):
             pass
         if text:
@@ -126,6 +137,10 @@ class Journal:
             return msgspec.json.decode((self._folder / "committed").read_bytes(), type=Position)
         except (OSError, msgspec.DecodeError):
             return Position()
+
+    def replay(self) -> None:
+        """Has all that is kept committed anew: for a database that was put back to an earlier day."""
+        (self._folder / "committed").unlink(missing_ok=True)
 
     def save_committed(self, position: Position) -> None:
         """Remembers that all before `position` is committed; losing it costs only time at the next start."""
@@ -147,6 +162,6 @@ class Journal:
             os.close(self._fd)
 
 
-def _line(event: AnomalyEvent) -> bytes:
-    text = msgspec.json.encode(event)
+def _line(record: LogRecord) -> bytes:
+    text = msgspec.json.encode(record)
     return b"%08x %s\n" % (zlib.crc32(text), text)

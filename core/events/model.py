@@ -1,12 +1,13 @@
 """AnomalyEvent: one stretch of time in which a camera showed something that is not normal there."""
 
 import enum
+from typing import Any
 
 import msgspec
 
 from core.ids import CameraId, EventId, NodeId
 
-__all__ = ["AnomalyEvent", "EventState", "Severity"]
+__all__ = ["AnomalyEvent", "EventMedia", "EventState", "EventStep", "Severity"]
 
 
 class EventState(enum.StrEnum):
@@ -25,6 +26,26 @@ class Severity(enum.StrEnum):
     MEDIUM = "medium"
     HIGH = "high"
     CRITICAL = "critical"
+
+
+class EventMedia(msgspec.Struct, frozen=True, kw_only=True):
+    """One file of an event, its path beneath the media folder."""
+
+    kind: str
+    """"snapshot", "clean", "heatmap" or "clip"; an event has one of each at most."""
+    file: str
+    sha256: str
+    size_bytes: int
+
+
+class EventStep(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of how an event was judged: part of its audit trail."""
+
+    kind: str
+    """Who did it, e.g. "analysis", "flow", "policy"."""
+    at: str
+    text: str
+    data: dict[str, Any] = {}
 
 
 class AnomalyEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,3 +87,7 @@ class AnomalyEvent(msgspec.Struct, frozen=True, kw_only=True):
     """Which describer wrote type and description, e.g. "rules/1"; "" before any did."""
     snapshot: str = ""
     """File name beneath the media folder; "" while there is none."""
+    media: tuple[EventMedia, ...] = ()
+    """Empty in lists of events."""
+    steps: tuple[EventStep, ...] = ()
+    """In order; empty in lists of events."""

@@ -5,6 +5,7 @@ Every request gets exactly one reply: of its conversation, or `ErrorReply`. Pixe
 
 import msgspec
 
+from core.cameras.history import CameraStateChange, ScoreMinute
 from core.cameras.model import CameraStatus
 from core.events.model import AnomalyEvent, Severity
 from core.ids import CameraId, EventId
@@ -26,6 +27,7 @@ __all__ = [
     "InterruptOpen",
     "LearnedReply",
     "LogEvent",
+    "LogHistory",
     "Ping",
     "Pong",
     "ScoreReply",
@@ -177,6 +179,12 @@ class LogEvent(Message, frozen=True, kw_only=True):
     event: AnomalyEvent
 
 
+class LogHistory(Message, frozen=True, kw_only=True):
+    """What is to be remembered of cameras; answered by Done once it is in the journal."""
+
+    records: list[CameraStateChange | ScoreMinute]
+
+
 class InterruptOpen(Message, frozen=True, kw_only=True):
     """Close what is still open of a camera (its process died) as `interrupted`, at its last update.
 
@@ -211,7 +219,7 @@ class CameraStatuses(Message, frozen=True, kw_only=True):
 
 InferenceRequest = ScoreRequest | FinishLearning | GetState | AnalyzeRequest | GetStatistics | Ping
 InferenceReply = ScoreReply | LearnedReply | AnalyzeReply | InferenceStatistics | Pong | ErrorReply
-LoggerRequest = LogEvent | InterruptOpen | Ping
+LoggerRequest = LogEvent | LogHistory | InterruptOpen | Ping
 LoggerReply = EventAck | Done | Pong | ErrorReply
 ManagerRequest = ApplyCameras | GetCameras | Ping
 ManagerReply = CameraStatuses | Done | Pong | ErrorReply

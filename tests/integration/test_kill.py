@@ -13,7 +13,7 @@ import pytest
 
 from core.config import Config
 from core.db import make_engine
-from core.db.events import list_events
+from core.db.event_pages import EventFilter, iterate_events
 from core.events import AnomalyEvent
 from core.heartbeat import Beat, read_heartbeat
 
@@ -46,7 +46,7 @@ def stored(config: Config) -> dict[str, AnomalyEvent]:
         return {}
     engine = make_engine(config.database_url)
     try:
-        return {event.id: event for event in list_events(engine, limit=100_000)}
+        return {stored.event.id: stored.event for stored in iterate_events(engine, EventFilter())}
     finally:
         engine.dispose()
 
@@ -118,7 +118,8 @@ def journaled(folder: Path) -> dict[str, int]:
         for line in file.read_text().splitlines():
             found = line[line.index("{") :]
             event = json.loads(found)
-            event = event.get("event", event)
+            if "record" in event:
+                continue  # camera history
             highest[event["id"]] = max(highest.get(event["id"], 0), event["revision"])
     return highest
 

@@ -13,7 +13,8 @@ import pytest
 import zmq
 
 from core.db import make_engine
-from core.db.events import count_events, get_event, list_events
+from core.db.event_pages import EventFilter, iterate_events
+from core.db.events import count_events, get_event
 from core.events import AnomalyEvent, EventState
 from core.events.outbox import EventOutbox
 from core.heartbeat import read_heartbeat
@@ -137,7 +138,7 @@ def test_no_acknowledged_event_is_lost_when_the_logger_is_killed_at_random(confi
     drain(outbox)
     assert logger.stop() == 0
     reader = make_engine(config.database_url)
-    assert {event.id for event in list_events(reader, limit=None)} == {event.id for event in sent}
+    assert {stored.event.id for stored in iterate_events(reader, EventFilter())} == {event.id for event in sent}
     assert count_events(reader) == len(sent)
     reader.dispose()
 

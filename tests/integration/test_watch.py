@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from core.db import make_engine
-from core.db.events import list_events
+from core.db.event_pages import EventFilter, iterate_events
 
 
 def watch(*args: object, timeout: float = 110) -> subprocess.CompletedProcess[str]:
@@ -100,7 +100,7 @@ def test_what_is_left_behind_agrees_with_the_summary(ped2_run):
     out = Path(summary["inputs"][0]["scores"]).parents[1]
     told = {event["id"] for one in summary["inputs"] for event in one["events"]}
     engine = make_engine(f"sqlite:///{out / 'haetae.db'}")
-    stored = {event.id: event for event in list_events(engine, limit=10_000)}
+    stored = {stored.event.id: stored.event for stored in iterate_events(engine, EventFilter())}
     engine.dispose()
     assert set(stored) == told
     lines = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]

@@ -3,6 +3,7 @@
 import argparse
 import re
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -11,9 +12,9 @@ import zmq
 from core.clock import utc_iso
 from core.config import Config
 from core.db import make_engine, upgrade
-from core.db.events import list_events
+from core.db.event_pages import EventFilter, iterate_events
 from core.errors import ConfigError
-from core.events import AnomalyEvent, EventState
+from core.events import AnomalyEvent, EventState, Severity
 from core.ids import check_camera_id
 from core.wire.feeds import FeedSubscriber
 from core.wire.messages import LogEvent
@@ -26,6 +27,19 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser("events", help="show what was seen")
     parser.add_argument("--camera", metavar="NAME", help="of this camera only")
     parser.add_argument("--since", metavar="TIME", help="1h, 30m, or a time such as 2026-03-01T18:00Z")
+    parser.add_argument("--until", metavar="TIME", help="before this time")
+    parser.add_argument("--type", metavar="TYPE", action="append", default=[], help="of this type; may be repeated")
+    parser.add_argument(
+        "--severity",
+        metavar="S",
+        action="append",
+        default=[],
+        choices=list(Severity),
+        help="info, low, medium, high or critical",
+    )
+    parser.add_argument("--min-score", type=float, metavar="N", help="with at least this score")
+    parser.add_argument("--text", default="", metavar="TEXT", help="with this in the description or the reason")
+    parser.add_argument("--unacknowledged", action="store_true", help="that nobody took note of")
     parser.add_argument("--limit", type=int, default=50, metavar="N", help="at most so many, newest first (50)")
     parser.add_argument("--json", action="store_true", help="a JSON line each")
     parser.add_argument("--follow", action="store_true", help="go on with what happens from now on")
@@ -57,11 +71,20 @@ def _run(args: argparse.Namespace) -> int:
     if args.limit < 1:
         raise ConfigError("--limit must be 1 or more")
     camera_id = check_camera_id(args.camera) if args.camera else None
-    since = _since(args.since) if args.since else None
+    wanted = EventFilter(
+        cameras=(camera_id,) if camera_id else None,
+        since=_since(args.since) if args.since else None,
+        until=_since(args.until) if args.until else None,
+        types=tuple(args.type),
+        severities=tuple(Severity(one) for one in args.severity),
+        min_score=args.min_score,
+        acknowledged=False if args.unacknowledged else None,
+        text=args.text,
+    )
     config = configure(args)
     upgrade(config.database_url)
     engine = make_engine(config.database_url)
-    found = list_events(engine, camera_id=camera_id, since=since, limit=args.limit)
+    found = [stored.event for stored in islice(iterate_events(engine, wanted), args.limit)]
     engine.dispose()
     for event in reversed(found):
         _show(event, as_json=args.json)

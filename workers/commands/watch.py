@@ -21,7 +21,7 @@ from core.cameras import CameraConfig
 from core.cameras.job import CameraJob, JobResult
 from core.config import Config, load_config
 from core.db import make_engine, upgrade
-from core.db.events import list_events
+from core.db.event_pages import EventFilter, iterate_events
 from core.errors import ConfigError, HaetaeError
 from core.events import AnomalyEvent
 from core.events.journal import EventLogger
@@ -320,9 +320,8 @@ class _Watch:
             wanted = set(self._result_ids(one))
             deadline = time.monotonic() + 10
             while True:
-                events = [
-                    event for event in list_events(engine, camera_id=one.camera_id, limit=None) if event.id in wanted
-                ]
+                stored = iterate_events(engine, EventFilter(cameras=(one.camera_id,)))
+                events = [one.event for one in stored if one.event.id in wanted]
                 if len(events) == len(wanted) and all(event.ended_at for event in events):
                     break
                 if time.monotonic() > deadline:

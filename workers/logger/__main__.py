@@ -17,11 +17,11 @@ from core.db import make_engine, upgrade
 from core.db.events import open_events
 from core.errors import DatabaseError, WireError
 from core.events import AnomalyEvent, EventState
-from core.events.journal import Journal
+from core.events.journal import Journal, LogRecord
 from core.heartbeat import Heartbeat
 from core.ids import uuid7
 from core.wire.feeds import FeedPublisher
-from core.wire.messages import Done, EventAck, InterruptOpen, LogEvent, LoggerRequest, Ping, Pong
+from core.wire.messages import Done, EventAck, InterruptOpen, LogEvent, LoggerRequest, LogHistory, Ping, Pong
 from core.wire.rpc import Incoming, RequestServer
 from workers.logger.event_logger import AsyncEventLogger
 from workers.process import StopFlag, fail, parse_role_args
@@ -56,7 +56,7 @@ class LoggerProcess:
     def step(self) -> None:
         """Answers what is there, waiting a moment for it, and tells what was committed."""
         taken = self._server.receive(PERIOD_S)
-        self._journal([incoming for incoming in taken if isinstance(incoming.body, LogEvent)])
+        self._journal([incoming for incoming in taken if isinstance(incoming.body, LogEvent | LogHistory)])
         for incoming in taken:
             if isinstance(incoming.body, Ping):
                 incoming.reply(self._pong)
@@ -71,17 +71,22 @@ class LoggerProcess:
     def _journal(self, requests: list[Incoming]) -> None:
         if not requests:
             return
+        records: list[LogRecord] = []
+        for incoming in requests:
+            body: LogEvent | LogHistory = incoming.body
+            records += [body.event] if isinstance(body, LogEvent) else body.records
         try:
-            self._logger.log_events([incoming.body.event for incoming in requests])
+            self._logger.log_records(records)
         except OSError as error:
-            log.error("journal_not_written", reason=error.strerror, events=len(requests))
+            log.error("journal_not_written", reason=error.strerror, records=len(records))
             for incoming in requests:
                 incoming.fail("journal_full", f"the journal cannot be written: {error.strerror}")
             return
         for incoming in requests:
-            event = incoming.body.event
-            incoming.reply(EventAck(id=event.id, revision=event.revision))
-        self.acknowledged += len(requests)
+            body = incoming.body
+            event = body.event if isinstance(body, LogEvent) else None
+            incoming.reply(EventAck(id=event.id, revision=event.revision) if event else Done())
+        self.acknowledged += len(records)
 
     def _interrupt(self) -> None:
         """Ends what dead camera processes left open, through the journal like all else."""
@@ -93,7 +98,7 @@ class LoggerProcess:
                     event for event in open_events(self._reader, request.camera_id) if event.began_at < request.before
                 ]
                 if left:
-                    self._logger.log_events([_interrupted(event) for event in left])
+                    self._logger.log_records([_interrupted(event) for event in left])
                     log.warning("events_interrupted", camera_id=request.camera_id, events=len(left))
                 incoming.reply(Done())
             except (DBAPIError, OSError) as error:

@@ -1,19 +1,22 @@
 """AsyncEventLogger: journal first, then the database in batches, by a thread that never loses and never gives up."""
 
+import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 import structlog
 from sqlalchemy import Engine
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
+from core.cameras.history import CameraStateChange, ScoreMinute
 from core.config import LoggerConfig
 from core.db.events import upsert_events
+from core.db.history import upsert_scores, upsert_states
 from core.errors import DatabaseError
-from core.events.journal import EventLogger, Journal
+from core.events.journal import EventLogger, Journal, LogRecord
 from core.events.model import AnomalyEvent
 
 __all__ = ["AsyncEventLogger"]
@@ -23,6 +26,8 @@ log = structlog.get_logger()
 BACKLOG_BATCH = 500
 """Rows per transaction while there is a backlog."""
 RETRY_MAX_S = 10.0
+_POISON = (DataError, IntegrityError, ValueError, OverflowError, TypeError)
+"""What a database, its driver or a column says of a value that it never will take."""
 
 
 class AsyncEventLogger(EventLogger):
@@ -30,8 +35,8 @@ class AsyncEventLogger(EventLogger):
 
     A batch is committed as soon as `flush_events` are waiting or the oldest waits for `flush_s`. The thread reads
     what it commits from the journal, so memory is bounded and a restart is no special case. `prepare` (migrations) runs
-    there first, until it succeeds. A database that is down,
-    locked or full delays; an event that it refuses for what is in it is set aside in `rejected.jsonl`.
+    there first, until it succeeds. A database that is down, locked or full delays; a record that it refuses for what is
+    in it is set aside in `rejected`, a JSON line with the reason.
     """
 
     def __init__(
@@ -58,15 +63,15 @@ class AsyncEventLogger(EventLogger):
 
     def log_event(self, event: AnomalyEvent) -> None:
         """Returns once the event is safe on disk; raises OSError where it is not."""
-        self.log_events([event])
+        self.log_records([event])
 
-    def log_events(self, events: list[AnomalyEvent]) -> None:
-        """The same for several, with one sync for all."""
+    def log_records(self, records: Sequence[LogRecord]) -> None:
+        """The same for several, of any kind, with one sync for all."""
         with self._changed:
-            self._journal.append(events)
+            self._journal.append(records)
             if not self._waiting:
                 self._oldest = time.monotonic()
-            self._waiting += len(events)
+            self._waiting += len(records)
             self._caught_up = False
             self._changed.notify_all()
 
@@ -121,36 +126,47 @@ class AsyncEventLogger(EventLogger):
         with self._changed:
             waiting = self._waiting
         limit = BACKLOG_BATCH if waiting == 0 or waiting > self._config.flush_events else self._config.flush_events
-        events, position = self._journal.read(self._position, limit)
-        if events:
-            self._commit(events)
+        records, position = self._journal.read(self._position, limit)
+        if records:
+            self._commit(records)
         if position != self._position:
             self._position = position
             self._journal.save_committed(position)
         with self._changed:
-            self._waiting = max(0, self._waiting - len(events))
+            self._waiting = max(0, self._waiting - len(records))
             self._oldest = time.monotonic()
-            if not events:
+            if not records:
                 self._waiting = 0
                 self._caught_up = self._journal.read(position, 1)[0] == []
 
-    def _commit(self, events: list[AnomalyEvent]) -> None:
+    def _commit(self, records: Sequence[LogRecord]) -> None:
         try:
             with self._engine.begin() as connection:
-                stored = upsert_events(connection, events)
-        except (DataError, IntegrityError) as error:
-            if len(events) == 1:
-                self._set_aside(events[0], str(error.orig))
+                stored = upsert_events(connection, [one for one in records if isinstance(one, AnomalyEvent)])
+                upsert_states(connection, [one for one in records if isinstance(one, CameraStateChange)])
+                upsert_scores(connection, [one for one in records if isinstance(one, ScoreMinute)])
+        except (*_POISON, StatementError) as error:
+            if not _is_poison(error):
+                raise
+            if len(records) == 1:
+                self._set_aside(records[0], str(getattr(error, "orig", None) or error))
                 return
-            half = len(events) // 2
-            self._commit(events[:half])
-            self._commit(events[half:])
+            half = len(records) // 2
+            self._commit(records[:half])
+            self._commit(records[half:])
             return
         self.committed += len(stored)
         self._on_commit(stored)
 
-    def _set_aside(self, event: AnomalyEvent, reason: str) -> None:
-        log.error("event_rejected", event_id=event.id, reason=reason)
-        line = msgspec.json.encode({"reason": reason, "event": event})
+    def _set_aside(self, record: LogRecord, reason: str) -> None:
+        log.error("record_rejected", kind=type(record).__name__, id=getattr(record, "id", ""), reason=reason)
+        line = msgspec.json.encode({"reason": reason, "record": record})
         with self._rejected.open("ab") as file:
             file.write(line + b"\n")
+            os.fsync(file.fileno())
+
+
+def _is_poison(error: Exception) -> bool:
+    return isinstance(error, _POISON) or isinstance(
+        getattr(error, "orig", None), (ValueError, OverflowError, TypeError)
+    )

@@ -1,0 +1,53 @@
+"""The tables, as SQLAlchemy models, a module per area; migrations/ brings databases to them."""
+
+from core.db.tables.accounts import ApiKeyRow, AuditRow, CameraGrantRow, RefreshTokenRow, TokenFamilyRow, UserRow
+from core.db.tables.base import Base
+from core.db.tables.cameras import (
+    CameraGroupMemberRow,
+    CameraGroupRow,
+    CameraRow,
+    CameraStateRow,
+    NormalityRow,
+    ZoneRow,
+)
+from core.db.tables.events import (
+    AcknowledgementRow,
+    CounterRow,
+    EventMediaRow,
+    EventRow,
+    EventStepRow,
+    FeedbackRow,
+)
+from core.db.tables.notifications import ChannelRow, DeliveryRow, OutboxRow, RuleRow, SuppressionRow
+from core.db.tables.statistics import CoverageRow, EventStatisticsRow, JobRunRow, ScoreHistoryRow
+
+__all__ = [
+    "AcknowledgementRow",
+    "ApiKeyRow",
+    "AuditRow",
+    "Base",
+    "CameraGrantRow",
+    "CameraGroupMemberRow",
+    "CameraGroupRow",
+    "CameraRow",
+    "CameraStateRow",
+    "ChannelRow",
+    "CounterRow",
+    "CoverageRow",
+    "DeliveryRow",
+    "EventMediaRow",
+    "EventRow",
+    "EventStatisticsRow",
+    "EventStepRow",
+    "FeedbackRow",
+    "JobRunRow",
+    "NormalityRow",
+    "OutboxRow",
+    "RefreshTokenRow",
+    "RuleRow",
+    "ScoreHistoryRow",
+    "SuppressionRow",
+    "TokenFamilyRow",
+    "UserRow",
+    "ZoneRow",
+]
