@@ -13,7 +13,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from core.errors import DatabaseError
 
-__all__ = ["alembic_config", "make_engine", "upgrade", "upsert"]
+__all__ = ["alembic_config", "make_engine", "quarter_of", "upgrade", "upsert"]
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 BUSY_MS = 10_000
@@ -63,6 +63,13 @@ def _set_up_sqlite(engine: Engine, *, writer: bool, foreign_keys: bool) -> None:
 def upsert(connection: Connection, row: Any) -> Any:
     """INSERT that can say ON CONFLICT, in the connection's dialect."""
     return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(row)
+
+
+def quarter_of(connection: Connection, column: str) -> str:
+    """SQL for the quarter of an hour since 1970, UTC, in which the time in `column` lies."""
+    if connection.dialect.name == "postgresql":
+        return f"CAST(floor(extract(epoch FROM {column}) / 900) AS integer)"
+    return f"(CAST(strftime('%s', {column}) AS integer) / 900)"
 
 
 def alembic_config(url: str) -> AlembicConfig:

@@ -7,10 +7,10 @@ import msgspec
 from sqlalchemy import Connection, Engine, delete, func, insert, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
+from core.db.counters import counter, take_numbers
 from core.db.engine import upsert
 from core.db.tables import (
     AcknowledgementRow,
-    CounterRow,
     EventMediaRow,
     EventRow,
     EventStepRow,
@@ -96,7 +96,7 @@ def upsert_events(connection: Connection, events: Sequence[AnomalyEvent]) -> lis
             newest[event.id] = event
     if not newest:
         return []
-    first = _take_numbers(connection, len(newest))
+    first = take_numbers(connection, "events", len(newest))
     known = dict(
         connection.execute(select(EventRow.id, EventRow.revision).where(EventRow.id.in_(newest))).tuples().all()
     )
@@ -112,12 +112,6 @@ def upsert_events(connection: Connection, events: Sequence[AnomalyEvent]) -> lis
     connection.execute(statement, [{**_values(event), "sequence": n, "number": n} for n, event in numbered])
     _write_parts(connection, fresh, known)
     return numbered
-
-
-def _take_numbers(connection: Connection, count: int) -> int:
-    """The first of `count` new sequence numbers; whoever else wants some waits for this transaction."""
-    taken = update(CounterRow).where(CounterRow.name == "events").values(value=CounterRow.value + count)
-    return connection.execute(taken.returning(CounterRow.value)).scalar_one() - count + 1
 
 
 def _write_parts(connection: Connection, events: Sequence[AnomalyEvent], known: dict[str, int]) -> None:
@@ -159,7 +153,7 @@ def stored_event(row: Sequence[Any]) -> StoredEvent:
 def last_sequence(engine: Engine) -> int:
     """The highest sequence number that was committed; 0 where there is none."""
     with engine.connect() as connection:
-        return connection.execute(select(CounterRow.value).where(CounterRow.name == "events")).scalar() or 0
+        return counter(connection, "events")
 
 
 def events_after(engine: Engine, sequence: int, limit: int = 500) -> list[StoredEvent]:
@@ -238,7 +232,7 @@ def acknowledge(
     if not wanted:
         return []
     with engine.begin() as connection:
-        first = _take_numbers(connection, len(wanted))
+        first = take_numbers(connection, "events", len(wanted))
         unread = update(EventRow).where(EventRow.id.in_(wanted), EventRow.acknowledged_at.is_(None))
         taken = connection.execute(unread.values(acknowledged_at=at).returning(EventRow.id)).scalars().all()
         _renumber(connection, taken, first)
@@ -263,7 +257,7 @@ def acknowledge(
 def undo_acknowledgement(engine: Engine, event_id: EventId, *, actor: str, at: str) -> bool:
     """Takes an acknowledgement back, leaving its trace; False where there is none in force."""
     with engine.begin() as connection:
-        first = _take_numbers(connection, 1)
+        first = take_numbers(connection, "events", 1)
         read = update(EventRow).where(EventRow.id == event_id, EventRow.acknowledged_at.is_not(None))
         taken = connection.execute(read.values(acknowledged_at=None).returning(EventRow.id)).scalars().all()
         _renumber(connection, taken, first)
@@ -275,7 +269,7 @@ def undo_acknowledgement(engine: Engine, event_id: EventId, *, actor: str, at: s
 def set_locked(engine: Engine, event_id: EventId, *, locked: bool) -> None:
     """Keeps an event and its files from retention, or no longer; raises ConfigError where there is none."""
     with engine.begin() as connection:
-        first = _take_numbers(connection, 1)
+        first = take_numbers(connection, "events", 1)
         changed = update(EventRow).where(EventRow.id == event_id).values(locked=locked).returning(EventRow.id)
         taken = connection.execute(changed).scalars().all()
         _renumber(connection, taken, first)

@@ -7,7 +7,8 @@ import msgspec
 import numpy as np
 from sqlalchemy import Connection, Engine, select
 
-from core.cameras.history import CameraStateChange, ScoreMinute, unpack_scores
+from core.cameras.history import CameraStateChange, ScoreMinute, pack_scores, unpack_scores
+from core.db.counters import take_numbers
 from core.db.engine import upsert
 from core.db.tables import CameraStateRow, ScoreHistoryRow
 from core.ids import CameraId
@@ -24,36 +25,52 @@ def upsert_states(connection: Connection, changes: Sequence[CameraStateChange]) 
 
 
 def upsert_scores(connection: Connection, minutes: Sequence[ScoreMinute]) -> None:
-    """Stores each minute unless one is stored in which more pictures came."""
-    newest: dict[tuple[str, int], ScoreMinute] = {}
-    for minute in minutes:
-        key = (minute.camera_id, minute.minute)
-        if key not in newest or minute.up_s >= newest[key].up_s:
-            newest[key] = minute
-    if not newest:
+    """Lays each minute over what is stored of it: replaying any part of a journal changes nothing."""
+    if not minutes:
         return
-    statement = upsert(connection, ScoreHistoryRow)
-    names = ("node_id", "highest", "mean", "up_s", "watched_s", "seconds")
-    statement = statement.on_conflict_do_update(
-        index_elements=[ScoreHistoryRow.camera_id, ScoreHistoryRow.minute],
-        set_={name: statement.excluded[name] for name in names},
-        where=statement.excluded.up_s >= ScoreHistoryRow.up_s,
-    )
-    connection.execute(statement, [_score_values(minute) for minute in newest.values()])
+    row = ScoreHistoryRow
+    sequence = take_numbers(connection, "scores", 1)
+    cameras, numbers = {one.camera_id for one in minutes}, {one.minute for one in minutes}
+    known = select(row.camera_id, row.minute, row.up, row.seconds)
+    known = known.where(row.camera_id.in_(cameras), row.minute.in_(numbers))
+    merged = {
+        (camera_id, minute): (up, _array(seconds)) for camera_id, minute, up, seconds in connection.execute(known)
+    }
+    nodes: dict[tuple[str, int], str] = {}
+    for one in minutes:
+        key = (one.camera_id, one.minute)
+        up, scores = merged.get(key, (0, _array(None)))
+        merged[key] = up | one.up, np.fmax(scores, _array(one.seconds))
+        nodes[key] = one.node_id
+    statement = upsert(connection, row)
+    changed = {
+        name: statement.excluded[name]
+        for name in ("sequence", "node_id", "highest", "mean", "up", "up_s", "watched_s", "seconds")
+    }
+    statement = statement.on_conflict_do_update(index_elements=[row.camera_id, row.minute], set_=changed)
+    values = [
+        {"node_id": node_id, "sequence": sequence, **_score_values(key, *merged[key])} for key, node_id in nodes.items()
+    ]
+    connection.execute(statement, values)
 
 
-def _score_values(minute: ScoreMinute) -> dict[str, object]:
-    scores = np.array(unpack_scores(minute.seconds))
+def _array(seconds: bytes | None) -> "np.ndarray[tuple[int], np.dtype[np.float32]]":
+    return np.array(unpack_scores(seconds), np.float32) if seconds else np.full(60, np.nan, np.float32)
+
+
+def _score_values(
+    key: tuple[str, int], up: int, scores: "np.ndarray[tuple[int], np.dtype[np.float32]]"
+) -> dict[str, object]:
     known = scores[~np.isnan(scores)]
     return {
-        "camera_id": minute.camera_id,
-        "minute": minute.minute,
-        "node_id": minute.node_id,
+        "camera_id": key[0],
+        "minute": key[1],
         "highest": float(known.max()) if known.size else None,
         "mean": float(known.mean()) if known.size else None,
-        "up_s": minute.up_s,
-        "watched_s": minute.watched_s,
-        "seconds": minute.seconds,
+        "up": up,
+        "up_s": up.bit_count(),
+        "watched_s": int(known.size),
+        "seconds": pack_scores(scores.tolist()),
     }
 
 
@@ -89,7 +106,7 @@ def score_curve(engine: Engine, camera_id: CameraId, since: str, until: str) -> 
     curve: list[tuple[int, float]] = []
     with engine.connect() as connection:
         for minute, seconds in connection.execute(query.order_by(row.minute)):
-            for second, score in enumerate(unpack_scores(seconds or b""), minute * 60):
+            for second, score in enumerate(unpack_scores(seconds) if seconds else (), minute * 60):
                 if begin <= second <= end and score == score:  # noqa: PLR0124 - NaN is not itself
                     curve.append((second, score))
     return curve

@@ -13,6 +13,7 @@ KEY = sa.String(36).with_variant(postgresql.UUID(as_uuid=False), "postgresql")
 TIME = sa.String(32).with_variant(postgresql.TIMESTAMP(timezone=True), "postgresql")
 JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 WAS_TEXT = {"cameras": ("created_at", "updated_at"), "events": ("began_at", "ended_at", "peak_at")}
+COUNTERS = ("scores", "events-counted", "scores-counted", "events-kept-since", "scores-kept-since", "statistics")
 UNACKNOWLEDGED = sa.text("acknowledged_at IS NULL")
 OPEN = sa.text("state = 'open'")
 BODY = "(description || ' ' || reason)"
@@ -111,6 +112,12 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_event_statistics_camera_id_bucket"), ["camera_id", "bucket"], unique=False)
 
     op.create_table(
+        "statistics_days",
+        sa.Column("day", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("data", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("day", name=op.f("pk_statistics_days")),
+    )
+    op.create_table(
         "job_runs",
         sa.Column("job", sa.String(length=64), nullable=False),
         sa.Column("period", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -168,9 +175,11 @@ def upgrade() -> None:
         "score_history",
         sa.Column("camera_id", sa.String(length=63), nullable=False),
         sa.Column("minute", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("sequence", sa.BigInteger(), nullable=False),
         sa.Column("node_id", sa.String(length=64), nullable=False),
         sa.Column("highest", sa.Float(), nullable=True),
         sa.Column("mean", sa.Float(), nullable=True),
+        sa.Column("up", sa.BigInteger(), nullable=False),
         sa.Column("up_s", sa.SmallInteger(), nullable=False),
         sa.Column("watched_s", sa.SmallInteger(), nullable=False),
         sa.Column("seconds", sa.LargeBinary(), nullable=True),
@@ -178,6 +187,7 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     with op.batch_alter_table("score_history") as batch_op:
+        batch_op.create_index(batch_op.f("ix_score_history_sequence"), ["sequence"])
         batch_op.create_index(batch_op.f("ix_score_history_minute"), ["minute"], unique=False)
 
     op.create_table(
@@ -434,6 +444,8 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("locked", sa.Boolean(), server_default=sa.text("false"), nullable=False))
     op.execute("UPDATE events SET number = sequence")
     op.execute("INSERT INTO counters (name, value) SELECT 'events', coalesce(max(sequence), 0) FROM events")
+    for counter in COUNTERS:
+        op.execute(f"INSERT INTO counters (name, value) VALUES ('{counter}', 0)")
     with op.batch_alter_table("events") as batch_op:
         batch_op.alter_column("number", existing_type=sa.BigInteger(), nullable=False)
         batch_op.create_index(batch_op.f("ix_events_number"), ["number"], unique=True)
@@ -550,6 +562,7 @@ def downgrade() -> None:
     with op.batch_alter_table("job_runs") as batch_op:
         batch_op.drop_index(batch_op.f("ix_job_runs_started_at"))
 
+    op.drop_table("statistics_days")
     op.drop_table("job_runs")
     with op.batch_alter_table("event_statistics") as batch_op:
         batch_op.drop_index(batch_op.f("ix_event_statistics_camera_id_bucket"))

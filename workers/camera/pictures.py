@@ -1,5 +1,6 @@
 """The pictures that an event leaves behind: snapshots with the heat map on them, and annotated video."""
 
+import hashlib
 from fractions import Fraction
 from pathlib import Path
 
@@ -44,16 +45,21 @@ def draw_score(picture: np.ndarray, score: float, text: str, *, alarm: bool) -> 
     cv2.putText(picture, text, (6, round(band * 0.66)), cv2.FONT_HERSHEY_SIMPLEX, size, (255, 255, 255), 1, cv2.LINE_AA)
 
 
-def save_snapshot(path: Path, picture: np.ndarray) -> None:
-    """Writes a JPEG aside and renames it; raises HaetaeError where it cannot (a full disk, say)."""
+def save_snapshot(path: Path, picture: np.ndarray) -> tuple[str, int]:
+    """Writes a JPEG aside and renames it; returns its SHA-256 (hex) and size in bytes.
+
+    Raises HaetaeError where it cannot (a full disk, say).
+    """
     done, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 88])
+    data = encoded.tobytes() if done else b""
     aside = path.with_suffix(".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_bytes(encoded.tobytes() if done else b"")
+        aside.write_bytes(data)
         aside.replace(path)
     except OSError as error:
         raise HaetaeError(f"cannot write {path}: {error.strerror}") from error
+    return hashlib.sha256(data).hexdigest(), len(data)
 
 
 class AnnotatedVideo:

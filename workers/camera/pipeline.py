@@ -14,13 +14,16 @@ import structlog
 import zmq
 
 from core.cameras import CameraPhase
+from core.cameras.history import ScoreMinute
 from core.cameras.job import CameraJob, JobResult
+from core.cameras.outbox import HistoryOutbox
 from core.config import Config
 from core.errors import ConfigError, HaetaeError, RemoteError, SourceError
 from core.events import EventState
 from core.events.outbox import EventOutbox
 from core.events.tracker import EventTracker, Observation
 from core.heartbeat import Heartbeat
+from core.ids import NodeId
 from core.wire.messages import (
     ErrorReply,
     FinishLearning,
@@ -34,6 +37,7 @@ from core.wire.rpc import RequestClient
 from workers.camera.capture import Capture, Captured, Rings
 from workers.camera.pixels import MotionGate
 from workers.camera.recorder import EventRecorder, ScoreSheet
+from workers.camera.score_history import ScoreHistory
 from workers.camera.sources import Source, SourceFrame, open_source
 from workers.camera.sources.base import SimulatedSource
 
@@ -69,13 +73,17 @@ class CameraPipeline:
         self._tracker = EventTracker(
             config.tracker,
             camera_id=job.camera.camera_id,
-            node_id=config.node_id,  # type: ignore[arg-type]
+            node_id=NodeId(config.node_id),
             vad_type=job.camera.vad_type,
             frame_width=info.width,
             frame_height=info.height,
         )
         self._recorder = EventRecorder(config, job, info, self._inference, self._outbox)
         self._sheet = ScoreSheet()
+        self._history: HistoryOutbox | None = None
+        if not job.lossless:
+            self._history = HistoryOutbox(self._context, config.endpoint("logger"))
+        self._scores = ScoreHistory(job.camera.camera_id, NodeId(config.node_id))
         self._pending: dict[int, tuple[Captured, int]] = {}
         self._learning = False
         self._catching_up = False
@@ -103,6 +111,8 @@ class CameraPipeline:
                 self._on_reply(request_id, reply)
             self._take_captured()
             self._outbox.pump()
+            if self._history:
+                self._history.pump()
             self._heartbeat.beat(self._phase, self._frames)
         return self._finish()
 
@@ -175,6 +185,8 @@ class CameraPipeline:
                     raise self._capture.error
                 return
             self._frames += 1
+            if self._history and not captured.learn:
+                self._remember(self._scores.picture(captured.at_ns / 1e9))
             if self._catching_up and not captured.learn:
                 self._finish_learning()
             self._catching_up = captured.learn
@@ -247,6 +259,8 @@ class CameraPipeline:
             self._set_phase(_phase_of(reply.state))
         if captured.learn:
             return
+        if not self._learning:
+            self._scores.score(captured.at_ns / 1e9, reply.score)
         raised = reply.score >= self._config.tracker.close_score
         self._recorder.look(captured, reply, raised=raised or self._tracker.open_event is not None)
         for event in self._tracker.observe(seen):
@@ -260,6 +274,10 @@ class CameraPipeline:
         latest = reply or self._last
         self._sheet.add(captured.media_s, latest.score if latest else None)
         self._recorder.annotate(captured, latest, alarm=self._tracker.open_event is not None)
+
+    def _remember(self, minute: ScoreMinute | None) -> None:
+        if minute and self._history:
+            self._history.add(minute)
 
     # ---- learning
 
@@ -306,6 +324,9 @@ class CameraPipeline:
             for event in self._tracker.finish():
                 assert event.state is EventState.CLOSED
                 self._recorder.publish(event)
+            self._remember(self._scores.take())
+            if self._history:
+                self._history.pump()
             self._recorder.finish(1.0 if self._stopped() else self._config.inference.analyze_timeout_s + 1)
         if not self._frames and self._ended:
             raise SourceError(f"{self._source.info.name}: no frame could be decoded")
@@ -325,6 +346,8 @@ class CameraPipeline:
         """Ends capture, frees the rings; the outbox gets a moment for what is not acknowledged, its spool keeps it."""
         self._capture.close()
         self._outbox.close(5.0)
+        if self._history:
+            self._history.close()
         self._recorder.close()
         self._rings.close()
         self._source.close()

@@ -1,6 +1,7 @@
 """What a camera keeps of what it saw: events with their pictures and descriptions, and the sheet of scores."""
 
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import numpy as np
 import structlog
 
 from core.cameras.job import CameraJob
+from core.clock import utc_iso
 from core.config import Config
 from core.errors import FrameGone, HaetaeError
-from core.events import AnomalyEvent, EventState
+from core.events import AnomalyEvent, EventMedia, EventState, EventStep
 from core.events.outbox import EventOutbox
 from core.frames import RingReader
 from core.wire.messages import AnalyzeReply, AnalyzeRequest, ErrorReply, ScoreReply
@@ -111,22 +113,23 @@ class EventRecorder:
         draw_score(picture, score, text, alarm=alarm)
         self._video.add(picture, captured.media_s)
 
-    def _draw_snapshot(self, kept: _Kept) -> str:
-        """The snapshot's name beneath the media folder; the old one where nothing better was seen."""
+    def _draw_snapshot(self, kept: _Kept, event: AnomalyEvent) -> AnomalyEvent:
+        """The event with its snapshot drawn anew, where something more unusual was seen than the last one shows."""
         if self._peak is None or self._peak[1].score <= kept.drawn_score:
-            return kept.event.snapshot
+            return event
         pixels, reply = self._peak
         picture = to_bgr(pixels)
         draw_heat_map(picture, reply)
         draw_score(picture, reply.score, f"{kept.event.began_at}  {reply.score:.1f}  {reply.reason}", alarm=True)
         name = f"{kept.event.camera_id}/{kept.event.id}.jpg"
         try:
-            save_snapshot(self._config.media_dir / name, picture)
+            sha256, size = save_snapshot(self._config.media_dir / name, picture)
         except HaetaeError as error:
             log.error("snapshot_not_written", event_id=kept.event.id, reason=str(error))
-            return kept.event.snapshot
+            return event
         kept.drawn_score = reply.score
-        return name
+        media = EventMedia(kind="snapshot", file=name, sha256=sha256, size_bytes=size)
+        return msgspec.structs.replace(event, snapshot=name, media=(media,))
 
     # ---- events
 
@@ -138,13 +141,20 @@ class EventRecorder:
             self.event_ids.append(event.id)
         else:
             before = kept.event
-            event = msgspec.structs.replace(event, revision=before.revision, vlm_type=before.vlm_type)
+            event = msgspec.structs.replace(
+                event,
+                revision=before.revision,
+                vlm_type=before.vlm_type,
+                snapshot=before.snapshot,
+                media=before.media,
+                steps=before.steps,
+            )
             if before.source:
                 event = msgspec.structs.replace(
                     event, description=before.description, source=before.source, severity=before.severity
                 )
         opened = event.revision == 0
-        self._send(kept, msgspec.structs.replace(event, snapshot=self._draw_snapshot(kept)))
+        self._send(kept, self._draw_snapshot(kept, event))
         if opened or event.state is EventState.CLOSED:
             self._ask_analysis(kept.event)
 
@@ -163,18 +173,23 @@ class EventRecorder:
         kept = self._kept.get(self._analyses.pop(request_id, ""))
         if kept is None:
             return
+        now = utc_iso(datetime.now(UTC))
         if isinstance(reply, AnalyzeReply):
+            steps = tuple(_step(line, now) for line in reply.steps)
             amended = msgspec.structs.replace(
                 kept.event,
                 vlm_type=reply.vlm_type,
                 description=reply.description,
                 severity=reply.severity,
                 source=reply.source,
+                steps=(*kept.event.steps, *steps),
             )
         else:
-            amended = msgspec.structs.replace(kept.event, description=kept.event.reason, source="fallback")
-        if amended != kept.event:
-            self._send(kept, amended)
+            missing = _step(f"analyse: none came ({reply.code}): described by what was measured", now)
+            amended = msgspec.structs.replace(
+                kept.event, description=kept.event.reason, source="fallback", steps=(*kept.event.steps, missing)
+            )
+        self._send(kept, amended)
         if amended.state is EventState.CLOSED and kept.event.id not in self._analyses.values():
             del self._kept[kept.event.id]
 
@@ -192,3 +207,9 @@ class EventRecorder:
             self._reader.close()
         if self._video:
             self._video.close()
+
+
+def _step(line: str, at: str) -> EventStep:
+    """A line of a flow's audit trail, "what: how it went", as a step."""
+    kind, _, said = line.partition(": ")
+    return EventStep(kind=kind[:32] if said else "flow", at=at, text=said or line)

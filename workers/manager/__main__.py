@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 import zmq
 
+from core.cameras.outbox import HistoryOutbox
 from core.clock import SystemClock
 from core.errors import WireError
 from core.heartbeat import Heartbeat
@@ -36,6 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     except WireError as error:
         return fail(error)
     manager = MultiCameraManager(config, clock)
+    history = HistoryOutbox(context, config.endpoint("logger"))
     heartbeat = Heartbeat(config.run_dir, "manager")
     instance = str(uuid7())
     read_at = 0.0
@@ -63,6 +65,9 @@ def main(argv: list[str] | None = None) -> int:
         if now >= reconcile_at:
             reconcile_at = now + config.manager.reconcile_s
             manager.reconcile()
+            for change in manager.changes():
+                history.add(change)
+        history.pump()
         heartbeat.beat("running", manager.running)
 
     log.info("manager_ready")
@@ -72,6 +77,12 @@ def main(argv: list[str] | None = None) -> int:
         manager.reconcile()
         heartbeat.beat("stopping", manager.running)
         time.sleep(0.05)
+    for change in manager.changes():
+        history.add(change)
+    give_up = clock.monotonic() + 1.0
+    while history.pending and clock.monotonic() < give_up:
+        history.pump(0.1)
+    history.close()
     manager.close()
     server.close()
     heartbeat.close()

@@ -9,15 +9,16 @@ import msgspec
 import structlog
 from sqlalchemy.exc import DBAPIError
 
-from core.cameras import CameraStatus
+from core.cameras import CameraPhase, CameraStatus
+from core.cameras.history import CameraStateChange
 from core.cameras.job import CameraJob
-from core.clock import Clock
+from core.clock import Clock, utc_iso
 from core.config import Config
 from core.db import make_engine
 from core.db.cameras import list_cameras
 from core.frames import sweep
 from core.heartbeat import read_heartbeat, remove_heartbeat
-from core.ids import CameraId
+from core.ids import CameraId, NodeId, uuid7
 from workers.manager.reconciler import Action, Observed, Reconciler, Step
 from workers.process import spawn
 
@@ -38,6 +39,7 @@ class MultiCameraManager:
         self._log_starts: dict[CameraId, int] = {}
         self._progress: dict[CameraId, tuple[int, float]] = {}
         """Frames that a camera had counted, and since when it has that many."""
+        self._told: dict[CameraId, tuple[CameraPhase, str]] = {}
         sweep(config.run_dir)
 
     def read_desired(self) -> None:
@@ -147,6 +149,28 @@ class MultiCameraManager:
                 )
             )
         return found
+
+    def changes(self) -> list[CameraStateChange]:
+        """What changed in the cameras' phases since this was asked last."""
+        statuses = self.statuses()
+        changed: list[CameraStateChange] = []
+        for status in statuses:
+            now = (status.phase, status.reason)
+            if self._told.get(status.camera_id) != now:
+                self._told[status.camera_id] = now
+                changed.append(
+                    CameraStateChange(
+                        id=str(uuid7()),
+                        camera_id=status.camera_id,
+                        node_id=NodeId(self._config.node_id),
+                        at=utc_iso(self._clock.now()),
+                        phase=status.phase,
+                        reason=status.reason,
+                    )
+                )
+        for gone in self._told.keys() - {status.camera_id for status in statuses}:
+            del self._told[gone]
+        return changed
 
     def close(self) -> None:
         self._engine.dispose()

@@ -19,7 +19,7 @@ from core.db.tables.events import (
     FeedbackRow,
 )
 from core.db.tables.notifications import ChannelRow, DeliveryRow, OutboxRow, RuleRow, SuppressionRow
-from core.db.tables.statistics import CoverageRow, EventStatisticsRow, JobRunRow, ScoreHistoryRow
+from core.db.tables.statistics import CoverageRow, DayPackRow, EventStatisticsRow, JobRunRow, ScoreHistoryRow
 
 __all__ = [
     "AcknowledgementRow",
@@ -34,6 +34,7 @@ __all__ = [
     "ChannelRow",
     "CounterRow",
     "CoverageRow",
+    "DayPackRow",
     "DeliveryRow",
     "EventMediaRow",
     "EventRow",

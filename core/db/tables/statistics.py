@@ -7,7 +7,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from core.db.tables.base import Base, Json, UtcTime
 
-__all__ = ["CoverageRow", "EventStatisticsRow", "JobRunRow", "ScoreHistoryRow"]
+__all__ = ["CoverageRow", "DayPackRow", "EventStatisticsRow", "JobRunRow", "ScoreHistoryRow"]
 
 
 class EventStatisticsRow(Base):
@@ -42,19 +42,33 @@ class CoverageRow(Base):
     """Seconds in which they were judged by a state that was learned, 0..900."""
 
 
+class DayPackRow(Base):
+    """All roll-ups of one UTC day, as core.db.day_pack packs them: what statistics are read from."""
+
+    __tablename__ = "statistics_days"
+
+    day: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    """Days since 1970."""
+    data: Mapped[bytes] = mapped_column(LargeBinary)
+
+
 class ScoreHistoryRow(Base):
     """A minute of a camera's scores."""
 
     __tablename__ = "score_history"
-    __table_args__ = (Index(None, "minute"), {"sqlite_with_rowid": False})
+    __table_args__ = (Index(None, "minute"), Index(None, "sequence"), {"sqlite_with_rowid": False})
 
     camera_id: Mapped[str] = mapped_column(String(63), primary_key=True)
     minute: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     """Minutes since 1970 in UTC."""
+    sequence: Mapped[int] = mapped_column(BigInteger)
+    """Grows with each change of any minute."""
     node_id: Mapped[str] = mapped_column(String(64))
     highest: Mapped[float | None] = mapped_column(Float)
     mean: Mapped[float | None] = mapped_column(Float)
     """None where no second was watched."""
+    up: Mapped[int] = mapped_column(BigInteger)
+    """Bit n: pictures came in second n."""
     up_s: Mapped[int] = mapped_column(SmallInteger)
     watched_s: Mapped[int] = mapped_column(SmallInteger)
     seconds: Mapped[bytes | None] = mapped_column(LargeBinary)
