@@ -17,8 +17,10 @@ import msgspec
 from msgspec import Meta
 
 from core.errors import ConfigError
+from core.events.model import Severity
 
 __all__ = [
+    "BackupConfig",
     "BusConfig",
     "Config",
     "InferenceConfig",
@@ -26,6 +28,8 @@ __all__ = [
     "LoggerConfig",
     "ManagerConfig",
     "PathsConfig",
+    "RetentionConfig",
+    "SiteConfig",
     "TrackerConfig",
     "VadConfig",
     "load_config",
@@ -117,6 +121,46 @@ class LoggerConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Unacknowledged messages that a sender keeps on disk at most."""
 
 
+class SiteConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    time_zone: str = "UTC"
+    """IANA name of where the cameras are: what a day is, where nobody says otherwise."""
+
+
+KeptDays = Annotated[int, Meta(ge=3, le=36_500)]
+"""Statistics count the last two days anew each day: what they count must still be there."""
+
+
+class RetentionConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long things are kept, in days. Events that are locked as evidence are kept for ever, with their files."""
+
+    days: KeptDays = 365
+    """Events."""
+    severity_days: dict[Severity, KeptDays] = {}
+    """Events of a severity, instead."""
+    camera_days: dict[str, KeptDays] = {}
+    """Events of a camera, instead."""
+    unacknowledged_days: KeptDays = 365
+    """Events of which nobody took note, at least."""
+    media_days: KeptDays = 60
+    """Snapshots, heat maps and clips."""
+    camera_media_gb: Positive = 20.0
+    """Files of one camera, 10^9 bytes; of more, those of the least severe events go first."""
+    score_seconds_days: KeptDays = 7
+    score_minutes_days: KeptDays = 90
+    state_days: KeptDays = 365
+    """Changes of cameras' phases, and the log of deliveries."""
+    audit_days: KeptDays = 730
+
+
+class BackupConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    folder: str = ""
+    """"" is `backups` in the data folder; better another disk."""
+    every_h: Annotated[int, Meta(ge=0, le=720)] = 24
+    """Hours between backups; 0 makes none."""
+    keep: Count = 7
+    """The newest so many are kept."""
+
+
 class ManagerConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     reconcile_s: Positive = 0.5
     start_grace_s: Positive = 20.0
@@ -148,6 +192,9 @@ class Config(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tracker: TrackerConfig = TrackerConfig()
     logger: LoggerConfig = LoggerConfig()
     manager: ManagerConfig = ManagerConfig()
+    site: SiteConfig = SiteConfig()
+    retention: RetentionConfig = RetentionConfig()
+    backup: BackupConfig = BackupConfig()
     log: LogConfig = LogConfig()
     file: Path | None = None
     """Where it was read from; set by load_config."""
@@ -187,6 +234,10 @@ class Config(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def logs_dir(self) -> Path:
         return self.data_dir / "logs"
+
+    @property
+    def backups_dir(self) -> Path:
+        return Path(self.backup.folder).expanduser().absolute() if self.backup.folder else self.data_dir / "backups"
 
     def endpoint(self, name: str) -> str:
         """The ZeroMQ address of a process of this instance, such as "inference" or "logger-feed"."""

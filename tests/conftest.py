@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine
 
+from bench.postgres import ScratchPostgres, find_postgres
 from core.config import Config, load_config
+from core.db import make_engine, upgrade
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -19,6 +22,35 @@ def config(tmp_path: Path) -> Iterator[Config]:
         made = load_config(REPOSITORY / "tests" / "haetae.toml", environ={}, paths={"data": str(tmp_path), "run": run})
         made.make_dirs()
         yield made
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[ScratchPostgres]:
+    """A PostgreSQL server of this session's own."""
+    if find_postgres() is None:
+        reason = "PostgreSQL is not installed: apt-get install postgresql"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with ScratchPostgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database: the test runs on both."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'test.db'}"
+    return request.getfixturevalue("postgres").create_database()
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Engine]:
+    """A migrated database, writable; the test runs on both."""
+    upgrade(database_url)
+    engine = make_engine(database_url, writer=True)
+    yield engine
+    engine.dispose()
 
 
 def _videos(folder: str) -> Path:

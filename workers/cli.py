@@ -18,7 +18,8 @@ COMMANDS = {
     "camera": "add, list, start, stop and remove cameras",
     "events": "show what was seen",
     "doctor": "check this machine, and say what to do",
-    "db": "bring the database up to date",
+    "stats": "count events by day, week or month",
+    "db": "upgrade, check, back up, restore or move the database",
 }
 
 

@@ -31,6 +31,8 @@ __all__ = ["LoggerProcess", "main"]
 log = structlog.get_logger()
 
 PERIOD_S = 0.05
+EXPIRE_EVERY_S = 3600.0
+"""How often old journal files are looked for."""
 
 
 class LoggerProcess:
@@ -49,6 +51,8 @@ class LoggerProcess:
             prepare=lambda: upgrade(config.database_url),
             on_commit=self._committed.extend,
         )
+        self._journal_days = config.logger.journal_days
+        self._expire_at = 0.0
         self._interrupts: list[Incoming] = []
         self._pong = Pong(pid=0, instance=str(uuid7()))
         self.acknowledged = 0
@@ -64,6 +68,9 @@ class LoggerProcess:
                 self._interrupts.append(incoming)
         if self._interrupts and self._logger.caught_up:
             self._interrupt()
+        if time.monotonic() >= self._expire_at and self._logger.caught_up:
+            self._expire_at = time.monotonic() + EXPIRE_EVERY_S
+            self._logger.expire(self._journal_days)
         while self._committed:
             sequence, event = self._committed.popleft()
             self._feed.publish(event.camera_id, LogEvent(event=event), sequence)

@@ -80,6 +80,12 @@ class AsyncEventLogger(EventLogger):
         """Whether all that is in the journal is in the database."""
         return self._caught_up
 
+    def expire(self, days: int) -> None:
+        """Deletes journal files older than that, all of which is committed."""
+        gone = self._journal.expire(days)
+        if gone:
+            log.info("journal_expired", files=gone)
+
     def close(self, timeout_s: float = 10.0) -> None:
         """Commits what is waiting, for up to `timeout_s`; the rest is read from the journal at the next start."""
         with self._changed:
