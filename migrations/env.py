@@ -3,6 +3,7 @@
 from typing import Any
 
 from alembic import context
+from sqlalchemy import text
 
 from core.config import load_config
 from core.db.engine import make_engine
@@ -11,6 +12,9 @@ from core.db.tables.base import UtcTime
 
 TEXT_INDEX = "event_texts"
 """The full-text index: a virtual table and its shadows on SQLite, a GIN index on PostgreSQL; made by hand in 0002."""
+
+ONE_AT_A_TIME = 48_617_465_746_165
+"""The advisory lock of whoever migrates: all processes of a site may start at once."""
 
 
 def include_name(name: str | None, kind: str, _parents: Any) -> bool:
@@ -29,6 +33,9 @@ def run() -> None:
     url = context.config.attributes.get("url") or load_config().database_url
     engine = make_engine(url, writer=True, foreign_keys=False)
     with engine.connect() as connection:
+        if connection.dialect.name == "postgresql":  # SQLite's BEGIN IMMEDIATE has done as much
+            connection.execute(text("SET LOCAL lock_timeout = 0"))
+            connection.execute(text(f"SELECT pg_advisory_xact_lock({ONE_AT_A_TIME})"))
         context.configure(
             connection=connection,
             target_metadata=Base.metadata,

@@ -97,9 +97,8 @@ def upsert_events(connection: Connection, events: Sequence[AnomalyEvent]) -> lis
     if not newest:
         return []
     first = take_numbers(connection, "events", len(newest))
-    known = dict(
-        connection.execute(select(EventRow.id, EventRow.revision).where(EventRow.id.in_(newest))).tuples().all()
-    )
+    rows = connection.execute(select(EventRow.id, EventRow.revision).where(EventRow.id.in_(newest)))
+    known: dict[str, int] = {row.id: row.revision for row in rows}
     fresh = [event for event in newest.values() if event.revision > known.get(event.id, 0)]
     if not fresh:
         return []

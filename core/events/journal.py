@@ -56,6 +56,8 @@ class Journal:
         self._clock = clock or SystemClock()
         self._name = ""
         self._fd = -1
+        self._end = 0
+        """How much of the file that is written to is synced: readers see no more of it."""
         self.damaged = 0
         """Lines that were read and were no whole records (torn by a crash, or tampered with)."""
 
@@ -65,16 +67,22 @@ class Journal:
         Raises OSError where the disk is full or failing: then none of them may be acknowledged.
         """
         self._open_today()
+        self._cut()
         lines = b"".join(_line(record) for record in records)
-        size = os.fstat(self._fd).st_size
         try:
             view = memoryview(lines)
             while view:
                 view = view[os.write(self._fd, view) :]
             os.fsync(self._fd)
         except OSError:
-            os.ftruncate(self._fd, size)
+            self._cut()
             raise
+        self._end += len(lines)
+
+    def _cut(self) -> None:
+        """Takes back what was not synced; what cannot be taken back now is before the next is written."""
+        if os.fstat(self._fd).st_size != self._end:
+            os.ftruncate(self._fd, self._end)
 
     def _open_today(self) -> None:
         name = f"{self._clock.now():%Y-%m-%d}.jsonl"
@@ -84,12 +92,13 @@ class Journal:
         size = os.fstat(fd).st_size
         if size and os.pread(fd, 1, size - 1) != b"\n":
             os.write(fd, b"\n")  # a torn last line ends here
+        os.fsync(fd)
         folder = os.open(self._folder, os.O_RDONLY | os.O_CLOEXEC)
         os.fsync(folder)
         os.close(folder)
         if self._fd >= 0:
             os.close(self._fd)
-        self._name, self._fd = name, fd
+        self._name, self._fd, self._end = name, fd, os.fstat(fd).st_size
 
     def read(self, position: Position, limit: int) -> tuple[list[LogRecord], Position]:
         """Up to `limit` records after `position`, and the position after them.
@@ -104,7 +113,8 @@ class Journal:
             with (self._folder / name).open("rb") as file:
                 file.seek(offset)
                 while len(records) < limit and (line := file.readline()):
-                    if not line.endswith(b"\n"):
+                    synced = name != self._name or offset + len(line) <= self._end
+                    if not line.endswith(b"\n") or not synced:
                         break
                     offset += len(line)
                     record = self._parse(line)
