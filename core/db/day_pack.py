@@ -4,7 +4,7 @@ Derived from event_statistics and coverage in the transaction that writes those,
 tens of thousands of rows a month costs a database ten times what numpy takes for the same numbers.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -14,7 +14,7 @@ from sqlalchemy import Connection, delete, select
 from core.db.engine import upsert
 from core.db.tables import CoverageRow, DayPackRow, EventStatisticsRow
 
-__all__ = ["COVERAGE", "EVENTS", "QUARTERS_A_DAY", "Counted", "load_days", "pack_days"]
+__all__ = ["EVENTS", "QUARTERS_A_DAY", "Counted", "load_days", "pack_days"]
 
 QUARTERS_A_DAY = 96
 EVENTS = np.dtype(
@@ -28,23 +28,27 @@ EVENTS = np.dtype(
         ("duration", "<f4"),
     ]
 )
-COVERAGE = np.dtype([("quarter", "<i4"), ("camera", "<u2"), ("up", "<u2"), ("watched", "<u2")])
 
 
 class _Pack(msgspec.Struct, array_like=True):
-    """Arrays of EVENTS and COVERAGE; the names that their numbers stand for."""
+    """An array of EVENTS, and the names that its numbers stand for.
+
+    `coverage` is (2, 96, len(watching)) uint16: the seconds that each of these cameras was up, and watched.
+    """
 
     cameras: list[str]
     types: list[str]
     severities: list[str]
     events: bytes
+    watching: list[str]
     coverage: bytes
 
 
 class Counted(msgspec.Struct):
     """Rows of several days together, by field, quarters rising; and the names that the numbers stand for.
 
-    `events` has the fields of EVENTS, (N,) each; `coverage` those of COVERAGE, (M,) each.
+    `events` has the fields of EVENTS, (N,) each; `coverage` has quarter, up and watched, (M,) each, the seconds of all
+    cameras together.
     """
 
     cameras: list[str]
@@ -91,9 +95,13 @@ def pack_days(connection: Connection, days: Iterable[int]) -> None:
             select(CoverageRow.bucket, CoverageRow.camera_id, CoverageRow.up_s, CoverageRow.watched_s)
             .where(CoverageRow.bucket >= first, CoverageRow.bucket < end)
             .order_by(CoverageRow.bucket)
-        )
-        coverage = [(bucket, cameras.number(camera), *sums) for bucket, camera, *sums in covered]
-        if not events and not coverage:
+        ).all()
+        watching = _Names()
+        watching.of([row.camera_id for row in covered])
+        coverage = np.zeros((2, QUARTERS_A_DAY, len(watching.numbers)), "<u2")
+        for bucket, camera, up_s, watched_s in covered:
+            coverage[:, bucket - first, watching.number(camera)] = up_s, watched_s
+        if not events and not covered:
             connection.execute(delete(DayPackRow).where(DayPackRow.day == day))
             continue
         pack = _Pack(
@@ -101,7 +109,8 @@ def pack_days(connection: Connection, days: Iterable[int]) -> None:
             list(types.numbers),
             list(severities.numbers),
             np.array(events, EVENTS).tobytes(),
-            np.array(coverage, COVERAGE).tobytes(),
+            list(watching.numbers),
+            coverage.tobytes(),
         )
         statement = upsert(connection, DayPackRow)
         statement = statement.on_conflict_do_update(
@@ -110,26 +119,37 @@ def pack_days(connection: Connection, days: Iterable[int]) -> None:
         connection.execute(statement, {"day": day, "data": _encoder.encode(pack)})
 
 
-def load_days(connection: Connection, first: int, end: int) -> Counted:
-    """What is counted of the quarters from `first` up to, not including, `end`."""
-    query = select(DayPackRow.data).where(
+def load_days(connection: Connection, first: int, end: int, cameras: Collection[str] | None = None) -> Counted:
+    """What is counted of the quarters from `first` up to, not including, `end`; of all cameras where none are named."""
+    query = select(DayPackRow.day, DayPackRow.data).where(
         DayPackRow.day >= first // QUARTERS_A_DAY, DayPackRow.day <= (end - 1) // QUARTERS_A_DAY
     )
-    cameras, types, severities = _Names(), _Names(), _Names()
+    named, types, severities = _Names(), _Names(), _Names()
     events: dict[str, list[Any]] = {name: [np.empty(0, EVENTS[name])] for name in EVENTS.names or ()}
-    coverage: dict[str, list[Any]] = {name: [np.empty(0, COVERAGE[name])] for name in COVERAGE.names or ()}
-    for data in connection.execute(query.order_by(DayPackRow.day)).scalars():
+    coverage: dict[str, list[Any]] = {name: [np.empty(0, np.int64)] for name in ("quarter", "up", "watched")}
+    for day, data in connection.execute(query.order_by(DayPackRow.day)):
         pack = _decoder.decode(data)
-        numbers = {"camera": cameras.of(pack.cameras), "type": types.of(pack.types)}
+        numbers = {"camera": named.of(pack.cameras), "type": types.of(pack.types)}
         numbers["severity"] = severities.of(pack.severities)
-        for columns, rows in (
-            (events, _within(np.frombuffer(pack.events, EVENTS), first, end)),
-            (coverage, _within(np.frombuffer(pack.coverage, COVERAGE), first, end)),
-        ):
-            for name, column in columns.items():
-                column.append(numbers[name][rows[name]] if name in numbers else rows[name])
+        rows = np.frombuffer(pack.events, EVENTS)
+        low, high = np.searchsorted(rows["quarter"], (first, end))
+        rows = rows[low:high]
+        if cameras is not None:
+            rows = rows[_wanted(pack.cameras, cameras)[rows["camera"]]] if pack.cameras else rows
+        for name, column in events.items():
+            column.append(numbers[name][rows[name]] if name in numbers else rows[name])
+
+        begin = day * QUARTERS_A_DAY
+        inside = slice(max(0, first - begin), max(0, min(QUARTERS_A_DAY, end - begin)))
+        both = np.frombuffer(pack.coverage, "<u2").reshape(2, QUARTERS_A_DAY, len(pack.watching))[:, inside]
+        if cameras is not None:
+            both = both[:, :, _wanted(pack.watching, cameras)]
+        seconds = both.sum(axis=2, dtype=np.int64)
+        coverage["quarter"].append(np.arange(begin, begin + QUARTERS_A_DAY)[inside])
+        coverage["up"].append(seconds[0])
+        coverage["watched"].append(seconds[1])
     return Counted(
-        list(cameras.numbers),
+        list(named.numbers),
         list(types.numbers),
         list(severities.numbers),
         {name: np.concatenate(parts) for name, parts in events.items()},
@@ -137,6 +157,6 @@ def load_days(connection: Connection, first: int, end: int) -> Counted:
     )
 
 
-def _within(rows: Any, first: int, end: int) -> Any:
-    low, high = np.searchsorted(rows["quarter"], (first, end))
-    return rows[low:high]
+def _wanted(names: Sequence[str], cameras: Collection[str]) -> Any:
+    """(len(names),) bool: whether each is among the cameras."""
+    return np.array([name in cameras for name in names], bool)

@@ -171,13 +171,9 @@ def _quarter(day: date, zone: ZoneInfo) -> int:
 class _Sums:
     """Sums of events and of watched seconds between each two neighbouring edges, from what was loaded for all."""
 
-    def __init__(self, counted: Counted, cameras: tuple[CameraId, ...] | None) -> None:
+    def __init__(self, counted: Counted) -> None:
         self.names = counted
         self._events, self._coverage = counted.events, counted.coverage
-        if cameras is not None:
-            wanted = np.isin(np.array(counted.cameras, "U63"), np.array(sorted(set(cameras)), "U63"))
-            self._events = _only(counted.events, wanted)
-            self._coverage = _only(counted.coverage, wanted)
 
     def events(self, edges: Sequence[int]) -> list[int]:
         index, inside = _inside(edges, self._events)
@@ -208,11 +204,6 @@ class _Sums:
         return _add(index, self._coverage[field][inside], len(edges) - 1)
 
 
-def _only(columns: dict[str, Any], wanted: Any) -> dict[str, Any]:
-    rows = wanted[columns["camera"]] if wanted.size else np.zeros(0, bool)
-    return {name: column[rows] for name, column in columns.items()}
-
-
 def _inside(edges: Sequence[int], columns: dict[str, Any]) -> tuple[Any, slice]:
     """The rows between the first edge and the last, and for each between which two it lies."""
     offsets: Any = np.searchsorted(columns["quarter"], np.array(edges))
@@ -239,7 +230,8 @@ class _Reading:
         self._baseline = [begins[0] - timedelta(days=back) for back in range(7 * BASELINE_WEEKS, -1, -1)]
         self._baseline_edges = [_quarter(day, zone) for day in self._baseline]
         first = min(self._before, self._baseline_edges[0])
-        self._sums = _Sums(load_days(connection, first, self._edges[-1]), query.cameras)
+        cameras = frozenset(query.cameras) if query.cameras is not None else None
+        self._sums = _Sums(load_days(connection, first, self._edges[-1], cameras))
         self._since = self._cameras_since(connection)
 
     def read(self, version: int) -> Statistics:
