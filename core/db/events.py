@@ -108,6 +108,8 @@ def upsert_events(connection: Connection, events: Sequence[AnomalyEvent]) -> lis
     statement = statement.on_conflict_do_update(
         index_elements=[EventRow.id], set_=changed, where=statement.excluded.revision > EventRow.revision
     )
+    # RETURNING makes it one statement of many rows: its work is done in one piece, without Python's lock
+    statement = statement.returning(EventRow.id)
     connection.execute(statement, [{**_values(event), "sequence": n, "number": n} for n, event in numbered])
     _write_parts(connection, fresh, known)
     return numbered
