@@ -4,12 +4,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help run test check install bench clean
+.PHONY: help run test check install bench soak clean
 help:
 	@echo "make run      set up, and run two demo cameras; Ctrl-C stops everything"
 	@echo "make test     set up, and run the tests"
 	@echo "make check    lint, types, import rules"
 	@echo "make bench    run the benchmarks"
+	@echo "make soak     kill processes at random for a few minutes, and look for what was lost"
 	@echo "make install  only set up"
 	@echo "make clean    remove what was set up, and caches; data in var/ stays"
 
@@ -42,6 +43,10 @@ check: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m bench.frames
+	$(BIN)/python -m bench.events
+
+soak: $(VENV)/.installed-dev
+	$(BIN)/python -m bench.kills
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
