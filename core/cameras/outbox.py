@@ -1,5 +1,6 @@
 """HistoryOutbox: the sender's side of camera history's way to the logger."""
 
+import time
 from collections import deque
 from typing import Any
 
@@ -15,6 +16,7 @@ __all__ = ["HistoryOutbox"]
 log = structlog.get_logger()
 
 RESEND_S = 2.0
+"""How long an answer is awaited, and how long after a refusal it is tried again."""
 KEPT = 5_000
 """Records that wait for the logger, at most; the oldest go first."""
 TOGETHER = 100
@@ -30,6 +32,7 @@ class HistoryOutbox:
         self._client = RequestClient(context, endpoint, LoggerReply)
         self._waiting: deque[CameraStateChange | ScoreMinute] = deque()
         self._in_flight = 0
+        self._not_before = 0.0
         self.dropped = 0
 
     def add(self, record: CameraStateChange | ScoreMinute) -> None:
@@ -40,11 +43,13 @@ class HistoryOutbox:
 
     def pump(self, timeout_s: float = 0.0) -> None:
         """Sends what waits and takes the answer that is there, waiting up to `timeout_s` for it."""
-        if self._waiting and not self._in_flight:
+        if self._waiting and not self._in_flight and time.monotonic() >= self._not_before:
             records = [self._waiting[n] for n in range(min(TOGETHER, len(self._waiting)))]
             self._in_flight = len(records)
             self._client.send(LogHistory(records=records), RESEND_S)
         for _, reply in self._client.receive(timeout_s):
+            if not isinstance(reply, Done) and reply.code != "timeout":
+                self._not_before = time.monotonic() + RESEND_S
             if isinstance(reply, Done):
                 for _ in range(self._in_flight):
                     self._waiting.popleft()

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from core.db.events import StoredEvent, events_after
 from core.wire.feeds import FeedSubscriber
-from core.wire.messages import LogEvent
+from core.wire.messages import Committed
 
 __all__ = ["CommittedEvents"]
 
@@ -29,7 +29,7 @@ class CommittedEvents:
     """
 
     def __init__(self, context: zmq.Context[Any], endpoint: str, engine: Engine, after: int) -> None:
-        self._feed = FeedSubscriber(context, endpoint, LogEvent)
+        self._feed = FeedSubscriber(context, endpoint, Committed)
         self._engine = engine
         self._read_at = 0.0
         self._more = True

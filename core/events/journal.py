@@ -89,13 +89,15 @@ class Journal:
         if name <= self._name:  # a clock that steps back goes on in the newest file
             return
         fd = os.open(self._folder / name, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        size = os.fstat(fd).st_size
-        if size and os.pread(fd, 1, size - 1) != b"\n":
-            os.write(fd, b"\n")  # a torn last line ends here
-        os.fsync(fd)
-        folder = os.open(self._folder, os.O_RDONLY | os.O_CLOEXEC)
-        os.fsync(folder)
-        os.close(folder)
+        try:
+            size = os.fstat(fd).st_size
+            if size and os.pread(fd, 1, size - 1) != b"\n":
+                os.write(fd, b"\n")  # a torn last line ends here
+            os.fsync(fd)
+            _sync_folder(self._folder)
+        except OSError:
+            os.close(fd)
+            raise
         if self._fd >= 0:
             os.close(self._fd)
         self._name, self._fd, self._end = name, fd, os.fstat(fd).st_size
@@ -170,6 +172,14 @@ class Journal:
     def close(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _line(record: LogRecord) -> bytes:

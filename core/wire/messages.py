@@ -8,16 +8,16 @@ import msgspec
 from core.cameras.history import CameraStateChange, ScoreMinute
 from core.cameras.model import CameraStatus
 from core.events.model import AnomalyEvent, Severity
-from core.ids import CameraId, EventId
+from core.ids import CameraId
 
 __all__ = [
     "AnalyzeReply",
     "AnalyzeRequest",
     "ApplyCameras",
     "CameraStatuses",
+    "Committed",
     "Done",
     "ErrorReply",
-    "EventAck",
     "FinishLearning",
     "FrameRef",
     "GetCameras",
@@ -26,7 +26,7 @@ __all__ = [
     "InferenceStatistics",
     "InterruptOpen",
     "LearnedReply",
-    "LogEvent",
+    "LogEvents",
     "LogHistory",
     "Ping",
     "Pong",
@@ -175,7 +175,18 @@ class InferenceStatistics(Message, frozen=True, kw_only=True):
 # ---- camera -> logger
 
 
-class LogEvent(Message, frozen=True, kw_only=True):
+class LogEvents(Message, frozen=True, kw_only=True):
+    """A camera's events, in their order; answered by Done once all of them are in the journal on disk.
+
+    Then each will be in the database exactly once.
+    """
+
+    events: list[AnomalyEvent]
+
+
+class Committed(Message, frozen=True, kw_only=True):
+    """Told on the feed: this event is in the database, in this revision."""
+
     event: AnomalyEvent
 
 
@@ -195,13 +206,6 @@ class InterruptOpen(Message, frozen=True, kw_only=True):
     before: str
 
 
-class EventAck(Message, frozen=True, kw_only=True):
-    """The event, in this revision, is in the journal on disk: it will be in the database exactly once."""
-
-    id: EventId
-    revision: int
-
-
 # ---- anyone -> manager (command channel)
 
 
@@ -219,7 +223,7 @@ class CameraStatuses(Message, frozen=True, kw_only=True):
 
 InferenceRequest = ScoreRequest | FinishLearning | GetState | AnalyzeRequest | GetStatistics | Ping
 InferenceReply = ScoreReply | LearnedReply | AnalyzeReply | InferenceStatistics | Pong | ErrorReply
-LoggerRequest = LogEvent | LogHistory | InterruptOpen | Ping
-LoggerReply = EventAck | Done | Pong | ErrorReply
+LoggerRequest = LogEvents | LogHistory | InterruptOpen | Ping
+LoggerReply = Done | Pong | ErrorReply
 ManagerRequest = ApplyCameras | GetCameras | Ping
 ManagerReply = CameraStatuses | Done | Pong | ErrorReply

@@ -20,7 +20,7 @@ from core.events.outbox import EventOutbox
 from core.heartbeat import read_heartbeat
 from core.ids import CameraId, EventId, NodeId, uuid7
 from core.wire.feeds import FeedSubscriber
-from core.wire.messages import LogEvent
+from core.wire.messages import Committed
 from workers.process import spawn
 
 
@@ -106,7 +106,7 @@ def drain(outbox: EventOutbox, timeout_s: float = 20) -> None:
 
 def test_an_event_goes_from_the_outbox_to_database_and_feed(config, logger, outbox):
     with zmq.Context() as context:
-        feed = FeedSubscriber(context, config.endpoint("logger-feed"), LogEvent, topics=["gate"])
+        feed = FeedSubscriber(context, config.endpoint("logger-feed"), Committed, topics=["gate"])
         event = make_event()
         closed = msgspec.structs.replace(event, revision=2, state=EventState.CLOSED, ended_at=event.peak_at)
         outbox.log_event(event)

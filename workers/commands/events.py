@@ -17,7 +17,7 @@ from core.errors import ConfigError
 from core.events import AnomalyEvent, EventState, Severity
 from core.ids import check_camera_id
 from core.wire.feeds import FeedSubscriber
-from core.wire.messages import LogEvent
+from core.wire.messages import Committed
 from workers.commands.camera import configure, parse_duration
 
 __all__ = ["add_parser", "describe"]
@@ -103,7 +103,7 @@ def _follow(config: Config, camera_id: str, *, as_json: bool) -> None:
     """Prints what is committed from now on, until Ctrl-C; each opening and each end once."""
     shown: dict[str, EventState] = {}
     with zmq.Context() as context:
-        feed = FeedSubscriber(context, config.endpoint("logger-feed"), LogEvent)
+        feed = FeedSubscriber(context, config.endpoint("logger-feed"), Committed)
         try:
             while True:
                 for topic, _, message in feed.receive(1.0):

@@ -24,9 +24,9 @@ from core.frames import sweep
 from core.ids import CameraId
 from core.wire.feeds import FeedSubscriber
 from core.wire.messages import (
+    Committed,
     GetCameras,
     InferenceReply,
-    LogEvent,
     LoggerReply,
     ManagerReply,
     Ping,
@@ -170,7 +170,7 @@ def _follow(config: Config, supervisor: "subprocess.Popen[bytes]", console: Cons
     shown: dict[str, EventState] = {}
     asked_at = 0.0
     with zmq.Context() as context:
-        feed = FeedSubscriber(context, config.endpoint("logger-feed"), LogEvent)
+        feed = FeedSubscriber(context, config.endpoint("logger-feed"), Committed)
         try:
             while supervisor.poll() is None:
                 for _, _, message in feed.receive(0.5):

@@ -21,7 +21,7 @@ from core.events.journal import Journal, LogRecord
 from core.heartbeat import Heartbeat
 from core.ids import uuid7
 from core.wire.feeds import FeedPublisher
-from core.wire.messages import Done, EventAck, InterruptOpen, LogEvent, LoggerRequest, LogHistory, Ping, Pong
+from core.wire.messages import Committed, Done, InterruptOpen, LogEvents, LoggerRequest, LogHistory, Ping, Pong
 from core.wire.rpc import Incoming, RequestServer
 from workers.logger.event_logger import AsyncEventLogger
 from workers.process import StopFlag, fail, parse_role_args
@@ -60,7 +60,7 @@ class LoggerProcess:
     def step(self) -> None:
         """Answers what is there, waiting a moment for it, and tells what was committed."""
         taken = self._server.receive(PERIOD_S)
-        self._journal([incoming for incoming in taken if isinstance(incoming.body, LogEvent | LogHistory)])
+        self._journal([incoming for incoming in taken if isinstance(incoming.body, LogEvents | LogHistory)])
         for incoming in taken:
             if isinstance(incoming.body, Ping):
                 incoming.reply(self._pong)
@@ -73,15 +73,15 @@ class LoggerProcess:
             self._logger.expire(self._journal_days)
         while self._committed:
             sequence, event = self._committed.popleft()
-            self._feed.publish(event.camera_id, LogEvent(event=event), sequence)
+            self._feed.publish(event.camera_id, Committed(event=event), sequence)
 
     def _journal(self, requests: list[Incoming]) -> None:
         if not requests:
             return
         records: list[LogRecord] = []
         for incoming in requests:
-            body: LogEvent | LogHistory = incoming.body
-            records += [body.event] if isinstance(body, LogEvent) else body.records
+            body: LogEvents | LogHistory = incoming.body
+            records += body.events if isinstance(body, LogEvents) else body.records
         try:
             self._logger.log_records(records)
         except OSError as error:
@@ -90,9 +90,7 @@ class LoggerProcess:
                 incoming.fail("journal_full", f"the journal cannot be written: {error.strerror}")
             return
         for incoming in requests:
-            body = incoming.body
-            event = body.event if isinstance(body, LogEvent) else None
-            incoming.reply(EventAck(id=event.id, revision=event.revision) if event else Done())
+            incoming.reply(Done())
         self.acknowledged += len(records)
 
     def _interrupt(self) -> None:
