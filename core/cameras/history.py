@@ -10,7 +10,14 @@ from msgspec import Meta
 from core.cameras.model import CameraPhase
 from core.ids import CameraId, NodeId
 
-__all__ = ["CameraStateChange", "ScoreMinute", "pack_scores", "unpack_scores"]
+__all__ = [
+    "CameraStateChange",
+    "HistoryRecord",
+    "NormalityVersion",
+    "ScoreMinute",
+    "pack_scores",
+    "unpack_scores",
+]
 
 
 class CameraStateChange(msgspec.Struct, frozen=True, kw_only=True, tag="camera_state", tag_field="record"):
@@ -22,6 +29,22 @@ class CameraStateChange(msgspec.Struct, frozen=True, kw_only=True, tag="camera_s
     at: str
     phase: CameraPhase
     reason: str = ""
+
+
+class NormalityVersion(msgspec.Struct, frozen=True, kw_only=True, tag="normality", tag_field="record"):
+    """A camera learned anew what is normal; `file` lies beneath the states folder of its node."""
+
+    camera_id: CameraId
+    vad_type: str
+    version: int
+    node_id: NodeId
+    created_at: str
+    learned_s: float
+    frames: int
+    reason: str
+    """Why: "learned", or what was asked for."""
+    file: str
+    sha256: str
 
 
 class ScoreMinute(msgspec.Struct, frozen=True, kw_only=True, tag="score_minute", tag_field="record"):
@@ -36,6 +59,9 @@ class ScoreMinute(msgspec.Struct, frozen=True, kw_only=True, tag="score_minute",
     minute: int
     up: Annotated[int, Meta(ge=0, lt=1 << 60)]
     seconds: Annotated[bytes, Meta(min_length=120, max_length=120)]
+
+
+HistoryRecord = CameraStateChange | NormalityVersion | ScoreMinute
 
 
 def pack_scores(scores: Sequence[float]) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 import zmq
 
-from core.cameras.history import CameraStateChange, ScoreMinute
+from core.cameras.history import HistoryRecord
 from core.wire.messages import Done, LoggerReply, LogHistory
 from core.wire.rpc import RequestClient
 
@@ -30,12 +30,12 @@ class HistoryOutbox:
 
     def __init__(self, context: zmq.Context[Any], endpoint: str) -> None:
         self._client = RequestClient(context, endpoint, LoggerReply)
-        self._waiting: deque[CameraStateChange | ScoreMinute] = deque()
+        self._waiting: deque[HistoryRecord] = deque()
         self._in_flight = 0
         self._not_before = 0.0
         self.dropped = 0
 
-    def add(self, record: CameraStateChange | ScoreMinute) -> None:
+    def add(self, record: HistoryRecord) -> None:
         self._waiting.append(record)
         if len(self._waiting) > KEPT and not self._in_flight:
             self._waiting.popleft()

@@ -7,13 +7,36 @@ import msgspec
 import numpy as np
 from sqlalchemy import Connection, Engine, select
 
-from core.cameras.history import CameraStateChange, ScoreMinute, pack_scores, unpack_scores
+from core.cameras.history import (
+    CameraStateChange,
+    HistoryRecord,
+    NormalityVersion,
+    ScoreMinute,
+    pack_scores,
+    unpack_scores,
+)
 from core.db.counters import take_numbers
 from core.db.engine import upsert
-from core.db.tables import CameraStateRow, ScoreHistoryRow
+from core.db.tables import CameraStateRow, NormalityRow, ScoreHistoryRow
 from core.ids import CameraId
 
-__all__ = ["camera_states", "score_curve", "score_minutes", "upsert_scores", "upsert_states"]
+__all__ = [
+    "camera_states",
+    "normality_versions",
+    "score_curve",
+    "score_minutes",
+    "upsert_history",
+    "upsert_scores",
+    "upsert_states",
+    "upsert_versions",
+]
+
+
+def upsert_history(connection: Connection, records: Sequence[HistoryRecord]) -> None:
+    """Stores records of any kind; replaying any part of a journal changes nothing."""
+    upsert_states(connection, [one for one in records if isinstance(one, CameraStateChange)])
+    upsert_versions(connection, [one for one in records if isinstance(one, NormalityVersion)])
+    upsert_scores(connection, [one for one in records if isinstance(one, ScoreMinute)])
 
 
 def upsert_states(connection: Connection, changes: Sequence[CameraStateChange]) -> None:
@@ -22,6 +45,33 @@ def upsert_states(connection: Connection, changes: Sequence[CameraStateChange]) 
     rows = [{**{name: getattr(change, name) for name in names}, "phase": str(change.phase)} for change in changes]
     if rows:
         connection.execute(upsert(connection, CameraStateRow).on_conflict_do_nothing(), rows)
+
+
+def upsert_versions(connection: Connection, versions: Sequence[NormalityVersion]) -> None:
+    """Stores what is not stored yet; a version that was learned again takes the place of the one before."""
+    if not versions:
+        return
+    names = NormalityVersion.__struct_fields__
+    statement = upsert(connection, NormalityRow)
+    keys = ("camera_id", "vad_type", "version")
+    statement = statement.on_conflict_do_update(
+        index_elements=[getattr(NormalityRow, name) for name in keys],
+        set_={name: statement.excluded[name] for name in names if name not in keys},
+        where=statement.excluded.created_at > NormalityRow.created_at,
+    )
+    newest = {
+        (one.camera_id, one.vad_type, one.version): one for one in sorted(versions, key=lambda one: one.created_at)
+    }
+    connection.execute(statement, [{name: getattr(one, name) for name in names} for one in newest.values()])
+
+
+def normality_versions(engine: Engine, camera_id: CameraId) -> list[NormalityVersion]:
+    """All versions of what a camera learned, the newest first."""
+    names = NormalityVersion.__struct_fields__
+    query = select(*(getattr(NormalityRow, name) for name in names)).where(NormalityRow.camera_id == camera_id)
+    with engine.connect() as connection:
+        rows = connection.execute(query.order_by(NormalityRow.created_at.desc(), NormalityRow.version.desc()))
+        return [msgspec.convert(dict(row), NormalityVersion) for row in rows.mappings()]
 
 
 def upsert_scores(connection: Connection, minutes: Sequence[ScoreMinute]) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from core.cameras.history import CameraStateChange, ScoreMinute
+from core.cameras.history import HistoryRecord
 from core.clock import Clock, SystemClock
 from core.events.model import AnomalyEvent
 
@@ -22,9 +22,9 @@ __all__ = ["EventLogger", "Journal", "LogRecord", "Position"]
 
 log = structlog.get_logger()
 
-LogRecord = AnomalyEvent | CameraStateChange | ScoreMinute
+LogRecord = AnomalyEvent | HistoryRecord
 _event_decoder = msgspec.json.Decoder(AnomalyEvent)
-_other_decoder = msgspec.json.Decoder(CameraStateChange | ScoreMinute)
+_other_decoder = msgspec.json.Decoder(HistoryRecord)
 
 
 class EventLogger:

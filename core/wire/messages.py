@@ -5,7 +5,7 @@ Every request gets exactly one reply: of its conversation, or `ErrorReply`. Pixe
 
 import msgspec
 
-from core.cameras.history import CameraStateChange, ScoreMinute
+from core.cameras.history import HistoryRecord
 from core.cameras.model import CameraStatus
 from core.events.model import AnomalyEvent, Severity
 from core.ids import CameraId
@@ -133,6 +133,9 @@ class LearnedReply(Message, frozen=True, kw_only=True):
     frames: int
     warning: str = ""
     """What a person should know, e.g. that the footage was short; "" for nothing."""
+    file: str = ""
+    """Of the version just saved, beneath the states folder; "" where none was."""
+    sha256: str = ""
 
 
 class AnalyzeRequest(Message, frozen=True, kw_only=True):
@@ -193,7 +196,7 @@ class Committed(Message, frozen=True, kw_only=True):
 class LogHistory(Message, frozen=True, kw_only=True):
     """What is to be remembered of cameras; answered by Done once it is in the journal."""
 
-    records: list[CameraStateChange | ScoreMinute]
+    records: list[HistoryRecord]
 
 
 class InterruptOpen(Message, frozen=True, kw_only=True):

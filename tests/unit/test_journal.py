@@ -12,11 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core.cameras import CameraPhase
-from core.cameras.history import CameraStateChange, ScoreMinute, pack_scores
+from core.cameras.history import CameraStateChange, NormalityVersion, ScoreMinute, pack_scores
 from core.clock import FakeClock
 from core.db import make_engine, upgrade
 from core.db.event_pages import EventFilter, iterate_events
 from core.db.events import get_event, upsert_events
+from core.db.history import camera_states, normality_versions, score_minutes, upsert_history
 from core.events import EventMedia, EventStep
 from core.events.journal import EventLogger, Journal, Position
 from core.ids import CameraId, NodeId
@@ -35,6 +36,20 @@ MINUTE = ScoreMinute(
 )
 
 
+VERSION = NormalityVersion(
+    camera_id=CameraId("gate"),
+    vad_type="motion_stats",
+    version=2,
+    node_id=NodeId("n"),
+    created_at="2026-03-01T00:00:00.000000Z",
+    learned_s=600.5,
+    frames=6000,
+    reason="learned",
+    file="motion_stats/gate/2.npz",
+    sha256="0" * 64,
+)
+
+
 @pytest.fixture
 def journal(tmp_path):
     made = Journal(tmp_path, FakeClock())
@@ -47,8 +62,8 @@ def test_all_kinds_of_records_come_back_as_they_were(journal):
         media=(EventMedia(kind="snapshot", file="gate/x.jpg", sha256="0" * 64, size_bytes=5),),
         steps=(EventStep(kind="analyse", at="2026-03-01T00:00:00.000000Z", text="규칙", data={"score": 1.5}),),
     )
-    journal.append([event, STATE, MINUTE])
-    assert journal.read(Position(), 10)[0] == [event, STATE, MINUTE]
+    journal.append([event, STATE, MINUTE, VERSION])
+    assert journal.read(Position(), 10)[0] == [event, STATE, MINUTE, VERSION]
 
 
 def test_an_event_is_the_plain_json_line_of_the_plain_logger(journal, tmp_path):
@@ -202,3 +217,13 @@ def test_an_older_revision_never_takes_the_place_of_a_newer(database):
         with database.begin() as connection:
             upsert_events(connection, batch)
     assert get_event(database, old.id) == new
+
+
+def test_history_is_stored_once_however_often_it_is_replayed(database):
+    for _ in range(2):
+        with database.begin() as connection:
+            upsert_history(connection, [STATE, MINUTE, VERSION, VERSION])
+    gate = CameraId("gate")
+    assert camera_states(database, gate) == [STATE]
+    assert normality_versions(database, gate) == [VERSION]
+    assert score_minutes(database, gate, 0, 100) == [(7, 1.5, 1.5)]

@@ -1,6 +1,8 @@
 """Retention: what is past its time goes with its files, what is locked or unread stays, and counts remain."""
 
 import os
+import threading
+import time
 from datetime import timedelta
 
 import pytest
@@ -8,6 +10,7 @@ from sqlalchemy import func, select
 
 from core.cameras.history import ScoreMinute, pack_scores
 from core.config import RetentionConfig
+from core.db import make_engine, upgrade
 from core.db.event_pages import EventFilter, iterate_events
 from core.db.events import acknowledge, add_feedback, get_detail, set_locked, upsert_events
 from core.db.history import score_curve, score_minutes, upsert_scores
@@ -179,3 +182,31 @@ def test_a_stop_in_the_middle_leaves_what_is_whole(database, tmp_path):
         delete_old_events(database, config, tmp_path, **{**HERE, "pause": stop})
     assert len(kept(database)) == 250
     assert delete_old_events(database, config, tmp_path, **HERE) == 250
+
+
+def test_events_are_taken_in_while_old_ones_are_deleted(database_url, tmp_path):
+    upgrade(database_url)
+    deleter, writer = make_engine(database_url, writer=True), make_engine(database_url, writer=True)
+    for begin in range(0, 4000, 500):
+        store(deleter, *(days_ago(99 - n / 1000) for n in range(begin, begin + 500)))
+    slowest, stop = 0.0, threading.Event()
+
+    def write() -> None:
+        nonlocal slowest
+        while not stop.is_set():
+            begun = time.monotonic()
+            store(writer, days_ago(1))
+            slowest = max(slowest, time.monotonic() - begun)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    config = RetentionConfig(days=30, unacknowledged_days=30)
+    try:
+        where = {**HERE, "pause": lambda: time.sleep(0.02)}
+        assert delete_old_events(deleter, config, tmp_path, **where) == 4000
+    finally:
+        stop.set()
+        thread.join()
+        deleter.dispose()
+        writer.dispose()
+    assert slowest < 2.0  # a slice, not the whole of it

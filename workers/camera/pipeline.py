@@ -14,9 +14,10 @@ import structlog
 import zmq
 
 from core.cameras import CameraPhase
-from core.cameras.history import ScoreMinute
+from core.cameras.history import NormalityVersion, ScoreMinute
 from core.cameras.job import CameraJob, JobResult
 from core.cameras.outbox import HistoryOutbox
+from core.clock import utc_iso
 from core.config import Config
 from core.errors import ConfigError, HaetaeError, RemoteError, SourceError
 from core.events import EventState
@@ -297,6 +298,21 @@ class CameraPipeline:
             return
         self._learning = False
         log.info("learned", seconds=learned.learned_s, frames=learned.frames, version=learned.state_version)
+        if learned.file and self._history:
+            self._history.add(
+                NormalityVersion(
+                    camera_id=self._camera.camera_id,
+                    vad_type=self._camera.vad_type,
+                    version=learned.state_version,
+                    node_id=NodeId(self._config.node_id),
+                    created_at=utc_iso(datetime.now(UTC)),
+                    learned_s=learned.learned_s,
+                    frames=learned.frames,
+                    reason="learned",
+                    file=learned.file,
+                    sha256=learned.sha256,
+                )
+            )
         if self._job.lossless:
             short = (
                 "" if learned.state == "armed" else f": too short to trust (at least {self._config.vad.armed_s:.0f} s)"

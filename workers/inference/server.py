@@ -1,5 +1,6 @@
 """The inference server: requests in, batches through the models, a reply to each."""
 
+import hashlib
 import os
 import queue
 import time
@@ -153,8 +154,12 @@ class InferenceServer:
     def _finish_learning(self, request: FinishLearning) -> LearnedReply:
         _, normality = self._normality(request.vad_type, request.normality_id)
         begun = time.monotonic()
-        normality.finish()
-        reply = self._state_reply(normality)
+        file = normality.finish()
+        reply = msgspec.structs.replace(
+            self._state_reply(normality),
+            file=str(file.relative_to(self._config.states_dir)),
+            sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
+        )
         log.info(
             "learned",
             normality_id=request.normality_id,

@@ -49,19 +49,23 @@ class Normality:
         except StateError as error:
             log.info("too_little_learned", reason=str(error))
 
-    def finish(self) -> tuple[NormalityState, Learner]:
-        """Fits, saves as the next version, uses it from now on; raises StateError where too little was taken in."""
+    def finish(self) -> Path:
+        """Fits, saves as the next version, uses it from now on; returns the file.
+
+        Raises StateError where too little was taken in.
+        """
         if self.learner is None:
             raise StateError("nothing was learned", "learn from some footage first")
         learner, version = self.learner, self.version + 1
         state = self._model.fit(learner, version, self._armed_s)
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._model.save(state, self._folder / f"{version}.npz")
+        file = self._folder / f"{version}.npz"
+        self._model.save(state, file)
         aside = self._folder / "current.part"
         aside.write_text(str(version))
         aside.replace(self._folder / "current")
         self.state, self.version, self.learner = state, version, None
-        return state, learner
+        return file
 
 
 def _current(folder: Path) -> int:

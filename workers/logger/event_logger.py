@@ -11,10 +11,9 @@ import structlog
 from sqlalchemy import Engine
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
-from core.cameras.history import CameraStateChange, ScoreMinute
 from core.config import LoggerConfig
 from core.db.events import upsert_events
-from core.db.history import upsert_scores, upsert_states
+from core.db.history import upsert_history
 from core.errors import DatabaseError
 from core.events.journal import EventLogger, Journal, LogRecord
 from core.events.model import AnomalyEvent
@@ -149,8 +148,7 @@ class AsyncEventLogger(EventLogger):
         try:
             with self._engine.begin() as connection:
                 stored = upsert_events(connection, [one for one in records if isinstance(one, AnomalyEvent)])
-                upsert_states(connection, [one for one in records if isinstance(one, CameraStateChange)])
-                upsert_scores(connection, [one for one in records if isinstance(one, ScoreMinute)])
+                upsert_history(connection, [one for one in records if not isinstance(one, AnomalyEvent)])
         except (*_POISON, StatementError) as error:
             if not _is_poison(error):
                 raise
