@@ -31,7 +31,7 @@ def render_item(kind: str, item: Any, autogen: Any) -> str | bool:
 
 def run() -> None:
     url = context.config.attributes.get("url") or load_config().database_url
-    engine = make_engine(url, writer=True, foreign_keys=False)
+    engine = make_engine(url, writer=True, migrating=True)
     with engine.connect() as connection:
         if connection.dialect.name == "postgresql":  # SQLite's BEGIN IMMEDIATE has done as much
             connection.execute(text("SET LOCAL lock_timeout = 0"))

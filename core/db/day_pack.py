@@ -19,15 +19,16 @@ __all__ = ["EVENTS", "QUARTERS_A_DAY", "Counted", "load_days", "pack_days"]
 QUARTERS_A_DAY = 96
 EVENTS = np.dtype(
     [
-        ("quarter", "<i4"),
+        ("quarter", "u1"),
         ("camera", "<u2"),
-        ("type", "<u2"),
-        ("severity", "<u2"),
+        ("type", "u1"),
+        ("severity", "u1"),
         ("events", "<u4"),
         ("peak", "<f4"),
         ("duration", "<f4"),
     ]
 )
+"""One row of event_statistics; `quarter` is that of the day."""
 
 
 class _Pack(msgspec.Struct, array_like=True):
@@ -88,7 +89,7 @@ def pack_days(connection: Connection, days: Iterable[int]) -> None:
             .order_by(row.bucket)
         )
         events = [
-            (bucket, cameras.number(camera), types.number(kind), severities.number(severity), *sums)
+            (bucket - first, cameras.number(camera), types.number(kind), severities.number(severity), *sums)
             for bucket, camera, kind, severity, *sums in found
         ]
         covered = connection.execute(
@@ -125,22 +126,21 @@ def load_days(connection: Connection, first: int, end: int, cameras: Collection[
         DayPackRow.day >= first // QUARTERS_A_DAY, DayPackRow.day <= (end - 1) // QUARTERS_A_DAY
     )
     named, types, severities = _Names(), _Names(), _Names()
-    events: dict[str, list[Any]] = {name: [np.empty(0, EVENTS[name])] for name in EVENTS.names or ()}
+    events: dict[str, list[Any]] = {name: [np.empty(0, np.int64)] for name in EVENTS.names or ()}
     coverage: dict[str, list[Any]] = {name: [np.empty(0, np.int64)] for name in ("quarter", "up", "watched")}
     for day, data in connection.execute(query.order_by(DayPackRow.day)):
         pack = _decoder.decode(data)
         numbers = {"camera": named.of(pack.cameras), "type": types.of(pack.types)}
         numbers["severity"] = severities.of(pack.severities)
+        begin = day * QUARTERS_A_DAY
+        inside = slice(max(0, first - begin), max(0, min(QUARTERS_A_DAY, end - begin)))
         rows = np.frombuffer(pack.events, EVENTS)
-        low, high = np.searchsorted(rows["quarter"], (first, end))
-        rows = rows[low:high]
+        rows = rows[slice(*np.searchsorted(rows["quarter"], (inside.start, inside.stop)))]
         if cameras is not None:
             rows = rows[_wanted(pack.cameras, cameras)[rows["camera"]]] if pack.cameras else rows
         for name, column in events.items():
             column.append(numbers[name][rows[name]] if name in numbers else rows[name])
-
-        begin = day * QUARTERS_A_DAY
-        inside = slice(max(0, first - begin), max(0, min(QUARTERS_A_DAY, end - begin)))
+        events["quarter"][-1] = rows["quarter"].astype(np.int32) + begin
         both = np.frombuffer(pack.coverage, "<u2").reshape(2, QUARTERS_A_DAY, len(pack.watching))[:, inside]
         if cameras is not None:
             both = both[:, :, _wanted(pack.watching, cameras)]

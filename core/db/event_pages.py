@@ -33,7 +33,8 @@ BRANCHES = 200
 """Cameras, types or severities that are walked each by its own index; more are checked on the way."""
 MAX_LIMIT = 500
 _BODY: ColumnElement[str] = literal_column("(events.description || ' ' || events.reason)")
-_KEY = tuple_(EventRow.began_at, EventRow.id)
+_EVENT: Any = EventRow.__table__.c
+_KEY = tuple_(_EVENT.began_at, _EVENT.id)
 
 
 _Conditions = list[Any]
@@ -112,9 +113,9 @@ def _conditions(wanted: EventFilter) -> _Conditions:
     """What every index of `_branches` knows."""
     conditions: _Conditions = []
     if wanted.since:
-        conditions.append(EventRow.began_at >= wanted.since)
+        conditions.append(_EVENT.began_at >= wanted.since)
     if wanted.until:
-        conditions.append(EventRow.began_at < wanted.until)
+        conditions.append(_EVENT.began_at < wanted.until)
     return conditions
 
 
@@ -124,34 +125,34 @@ def _branches(wanted: EventFilter) -> tuple[_Branches, _Conditions]:
     types, severities = sorted(set(wanted.types)), sorted({str(one) for one in wanted.severities})
     states = sorted({str(one) for one in wanted.states})
     residual: _Conditions = []
-    unread = [EventRow.acknowledged_at.is_(None)] if wanted.acknowledged is False else []
+    unread = [_EVENT.acknowledged_at.is_(None)] if wanted.acknowledged is False else []
     branches: _Branches = [[]]
     if states == [EventState.OPEN]:
         branches = [[text("events.state = 'open'")]]
         states = []
     elif cameras is not None and len(cameras) <= BRANCHES:
-        branches = [[EventRow.camera_id == camera, *unread] for camera in cameras]
+        branches = [[_EVENT.camera_id == camera, *unread] for camera in cameras]
         cameras, unread = None, []
     elif types and len(types) <= BRANCHES:
-        branches = [[EventRow.vlm_type == one] for one in types]
+        branches = [[_EVENT.vlm_type == one] for one in types]
         types = []
     elif severities and not unread:
-        branches = [[EventRow.severity == one] for one in severities]
+        branches = [[_EVENT.severity == one] for one in severities]
         severities = []
     elif unread:
         branches, unread = [[*unread]], []
     if cameras is not None:
-        residual.append(EventRow.camera_id.in_(cameras))
+        residual.append(_EVENT.camera_id.in_(cameras))
     if types:
-        residual.append(EventRow.vlm_type.in_(types))
+        residual.append(_EVENT.vlm_type.in_(types))
     if severities:
-        residual.append(EventRow.severity.in_(severities))
+        residual.append(_EVENT.severity.in_(severities))
     if states:
-        residual.append(EventRow.state.in_(states))
+        residual.append(_EVENT.state.in_(states))
     if wanted.min_score is not None:
-        residual.append(EventRow.peak_score >= wanted.min_score)
+        residual.append(_EVENT.peak_score >= wanted.min_score)
     if wanted.acknowledged:
-        residual.append(EventRow.acknowledged_at.is_not(None))
+        residual.append(_EVENT.acknowledged_at.is_not(None))
     return branches, [*residual, *unread]
 
 
@@ -178,18 +179,18 @@ def _walk(
         query = _newest(select(*stored_columns()).where(*branches[0], *conditions)).limit(limit)
     else:
         parts = [
-            _newest(select(EventRow.began_at, EventRow.id).where(*branch, *conditions)).limit(limit).subquery()
+            _newest(select(_EVENT.began_at, _EVENT.id).where(*branch, *conditions)).limit(limit).subquery()
             for branch in branches
         ]
         keys = union_all(*(select(part.c.began_at, part.c.id) for part in parts)).subquery()
         nearest = select(keys.c.id).order_by(keys.c.began_at.desc(), keys.c.id.desc()).limit(limit)
         ids = connection.execute(nearest).scalars().all()
-        query = _newest(select(*stored_columns()).where(EventRow.id.in_(ids)))
+        query = _newest(select(*stored_columns()).where(_EVENT.id.in_(ids)))
     return [stored_event(row) for row in connection.execute(query)]
 
 
 def _newest(query: Any) -> Any:
-    return query.order_by(EventRow.began_at.desc(), EventRow.id.desc())
+    return query.order_by(_EVENT.began_at.desc(), _EVENT.id.desc())
 
 
 def _floor(
@@ -202,7 +203,7 @@ def _floor(
     share = max(500, SCAN_ROWS // len(branches))
     keys: list[tuple[str, str]] = []
     for branch in branches:
-        query = _newest(select(EventRow.began_at, EventRow.id).where(*branch, *conditions))
+        query = _newest(select(_EVENT.began_at, _EVENT.id).where(*branch, *conditions))
         if below:
             query = query.where(below > _KEY)
         row = connection.execute(query.offset(share).limit(1)).first()
@@ -235,7 +236,7 @@ def _rare_numbers(connection: Connection, part: str) -> list[int] | None:
     if connection.dialect.name == "postgresql":
         if len(part) < 3:
             return None  # pg_trgm knows no shorter piece of a word
-        query = select(EventRow.number).where(_BODY.ilike(f"%{_like(part)}%", escape="\\")).limit(RARE + 1)
+        query = select(_EVENT.number).where(_BODY.ilike(f"%{_like(part)}%", escape="\\")).limit(RARE + 1)
         numbers = connection.execute(query).scalars().all()
     else:
         match = _trigrams(connection, part)
@@ -275,7 +276,7 @@ def _page_of_numbers(
     below: tuple[str, str] | None,
     limit: int,
 ) -> EventPage:
-    query = _newest(select(*stored_columns()).where(EventRow.number.in_(numbers), *conditions))
+    query = _newest(select(*stored_columns()).where(_EVENT.number.in_(numbers), *conditions))
     if below:
         query = query.where(below > _KEY)
     found = [stored_event(row) for row in connection.execute(query.limit(limit + 1))]

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Engine, delete, func, insert, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from core.db.counters import counter, take_numbers
-from core.db.engine import upsert
+from core.db.engine import execute_many, upsert
 from core.db.tables import (
     AcknowledgementRow,
     EventMediaRow,
@@ -108,9 +108,7 @@ def upsert_events(connection: Connection, events: Sequence[AnomalyEvent]) -> lis
     statement = statement.on_conflict_do_update(
         index_elements=[EventRow.id], set_=changed, where=statement.excluded.revision > EventRow.revision
     )
-    # RETURNING makes it one statement of many rows: its work is done in one piece, without Python's lock
-    statement = statement.returning(EventRow.id)
-    connection.execute(statement, [{**_values(event), "sequence": n, "number": n} for n, event in numbered])
+    execute_many(connection, statement, [{**_values(event), "sequence": n, "number": n} for n, event in numbered])
     _write_parts(connection, fresh, known)
     return numbered
 
@@ -140,9 +138,9 @@ def _values(event: AnomalyEvent) -> dict[str, Any]:
 # ---- reading
 
 
-def stored_columns(row: Any = EventRow) -> list[ColumnElement[Any]]:
+def stored_columns() -> list[ColumnElement[Any]]:
     """What `stored_event` makes a StoredEvent of, in its order."""
-    return [getattr(row, name) for name in (*_NAMES, *_OWN)]
+    return [EventRow.__table__.c[name] for name in (*_NAMES, *_OWN)]
 
 
 def stored_event(row: Sequence[Any]) -> StoredEvent:

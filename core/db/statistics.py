@@ -184,10 +184,9 @@ class _Sums:
         return np.bincount(index, self._events["duration"][inside], len(edges) - 1).tolist()
 
     def peak(self, edges: Sequence[int]) -> list[float]:
-        index, inside = _inside(edges, self._events)
-        peak = np.zeros(len(edges) - 1)
-        np.maximum.at(peak, index, self._events["peak"][inside])
-        return peak.tolist()
+        offsets = np.searchsorted(self._events["quarter"], np.array(edges))
+        peaks = self._events["peak"]
+        return [float(peaks[low:high].max()) if high > low else 0.0 for low, high in pairwise(offsets.tolist())]
 
     def by(self, field: str, names: Sequence[str], edges: Sequence[int]) -> list[dict[str, int]]:
         """Events by name, most first, of a field that numbers them."""
