@@ -13,7 +13,21 @@ from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
-from sqlalchemy import Connection, Engine, and_, literal_column, or_, select, text, tuple_, union_all
+from sqlalchemy import (
+    ARRAY,
+    Connection,
+    Engine,
+    String,
+    cast,
+    func,
+    literal,
+    literal_column,
+    select,
+    text,
+    true,
+    tuple_,
+    union_all,
+)
 from sqlalchemy.sql.elements import ColumnElement
 
 from core.clock import normal_utc
@@ -39,7 +53,6 @@ _KEY = tuple_(_EVENT.began_at, _EVENT.id)
 
 _Conditions = list[Any]
 """Of column expressions: what must all be true."""
-_Branches = list[_Conditions]
 
 
 class EventFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -83,7 +96,9 @@ def page_events(engine: Engine, wanted: EventFilter, *, limit: int = 50, cursor:
             if numbers is None:
                 residual.append(_BODY.ilike(f"%{_like(wanted.text)}%", escape="\\"))
             else:
-                return _page_of_numbers(connection, wanted, numbers, [*conditions, *_all(wanted)], below, limit)
+                return _page_of_numbers(
+                    connection, wanted, numbers, [*conditions, *branches.together(), *residual], below, limit
+                )
         floor = _floor(connection, branches, conditions, below) if residual else None
         found = _walk(connection, branches, [*conditions, *residual], below, floor, limit + 1)
     return _page(wanted, found, limit, floor)
@@ -119,28 +134,42 @@ def _conditions(wanted: EventFilter) -> _Conditions:
     return conditions
 
 
+class _Branches(msgspec.Struct, frozen=True):
+    """Indexes to be walked side by side: each begins with `column` = one of `values`, and goes on with (began_at, id).
+
+    With no column there is one. `extra` holds for all of them and is known to the index.
+    """
+
+    column: Any
+    values: list[str]
+    extra: _Conditions
+
+    def each(self) -> list[_Conditions]:
+        if self.column is None:
+            return [self.extra]
+        return [[self.column == value, *self.extra] for value in self.values]
+
+    def together(self) -> _Conditions:
+        return self.extra if self.column is None else [self.column.in_(self.values), *self.extra]
+
+
 def _branches(wanted: EventFilter) -> tuple[_Branches, _Conditions]:
-    """Equalities of which each begins an index that goes on with (began_at, id); and what no index knows."""
+    """The indexes to walk for this filter, and what they do not know."""
     cameras = sorted(set(wanted.cameras)) if wanted.cameras is not None else None
     types, severities = sorted(set(wanted.types)), sorted({str(one) for one in wanted.severities})
     states = sorted({str(one) for one in wanted.states})
     residual: _Conditions = []
     unread = [_EVENT.acknowledged_at.is_(None)] if wanted.acknowledged is False else []
-    branches: _Branches = [[]]
     if states == [EventState.OPEN]:
-        branches = [[text("events.state = 'open'")]]
-        states = []
+        branches, states = _Branches(None, [], [text("events.state = 'open'")]), []
     elif cameras is not None and len(cameras) <= BRANCHES:
-        branches = [[_EVENT.camera_id == camera, *unread] for camera in cameras]
-        cameras, unread = None, []
+        branches, cameras, unread = _Branches(_EVENT.camera_id, list(cameras), unread), None, []
     elif types and len(types) <= BRANCHES:
-        branches = [[_EVENT.vlm_type == one] for one in types]
-        types = []
+        branches, types = _Branches(_EVENT.vlm_type, types, []), []
     elif severities and not unread:
-        branches = [[_EVENT.severity == one] for one in severities]
-        severities = []
-    elif unread:
-        branches, unread = [[*unread]], []
+        branches, severities = _Branches(_EVENT.severity, severities, []), []
+    else:
+        branches, unread = _Branches(None, [], unread), []
     if cameras is not None:
         residual.append(_EVENT.camera_id.in_(cameras))
     if types:
@@ -154,11 +183,6 @@ def _branches(wanted: EventFilter) -> tuple[_Branches, _Conditions]:
     if wanted.acknowledged:
         residual.append(_EVENT.acknowledged_at.is_not(None))
     return branches, [*residual, *unread]
-
-
-def _all(wanted: EventFilter) -> _Conditions:
-    branches, residual = _branches(wanted)
-    return [or_(*(and_(*branch) for branch in branches)) if branches != [[]] else literal_column("1 = 1"), *residual]
 
 
 def _walk(
@@ -175,18 +199,31 @@ def _walk(
         conditions.append(below > _KEY)
     if floor:
         conditions.append(floor <= _KEY)
-    if len(branches) == 1:
-        query = _newest(select(*stored_columns()).where(*branches[0], *conditions)).limit(limit)
+    each = branches.each()
+    if len(each) == 1:
+        query = _newest(select(*stored_columns()).where(*each[0], *conditions)).limit(limit)
+    elif connection.dialect.name == "postgresql":
+        query = _side_by_side(branches, conditions, limit)
     else:
         parts = [
             _newest(select(_EVENT.began_at, _EVENT.id).where(*branch, *conditions)).limit(limit).subquery()
-            for branch in branches
+            for branch in each
         ]
         keys = union_all(*(select(part.c.began_at, part.c.id) for part in parts)).subquery()
         nearest = select(keys.c.id).order_by(keys.c.began_at.desc(), keys.c.id.desc()).limit(limit)
         ids = connection.execute(nearest).scalars().all()
         query = _newest(select(*stored_columns()).where(_EVENT.id.in_(ids)))
     return [stored_event(row) for row in connection.execute(query)]
+
+
+def _side_by_side(branches: _Branches, conditions: _Conditions, limit: int) -> Any:
+    """The same for PostgreSQL: one statement, and one plan, however many branches there are."""
+    values = cast(literal(branches.values, ARRAY(String)), ARRAY(String))
+    given = func.unnest(values).table_valued("value").render_derived()
+    one = select(*stored_columns()).where(branches.column == given.c.value, *branches.extra, *conditions)
+    part = _newest(one).limit(limit).lateral()
+    together = select(part).select_from(given.join(part, true()))
+    return together.order_by(part.c.began_at.desc(), part.c.id.desc()).limit(limit)
 
 
 def _newest(query: Any) -> Any:
@@ -200,9 +237,10 @@ def _floor(
     below: tuple[str, str] | None,
 ) -> tuple[str, str] | None:
     """The key down to which this page looks; None where that is the end. Read from the indexes alone."""
-    share = max(500, SCAN_ROWS // len(branches))
+    each = branches.each()
+    share = max(500, SCAN_ROWS // len(each))
     keys: list[tuple[str, str]] = []
-    for branch in branches:
+    for branch in each:
         query = _newest(select(_EVENT.began_at, _EVENT.id).where(*branch, *conditions))
         if below:
             query = query.where(below > _KEY)
