@@ -458,6 +458,7 @@ def upgrade() -> None:
     ):
         op.create_index(name, "events", columns, sqlite_where=where, postgresql_where=where)
     if op.get_bind().dialect.name == "postgresql":
+        op.execute("ALTER TABLE statistics_days ALTER data SET STORAGE EXTERNAL")  # read whole, and often
         op.execute("CREATE EXTENSION IF NOT EXISTS pg_trgm")
         op.execute(f"CREATE INDEX event_texts ON events USING gin ({BODY} gin_trgm_ops)")
     else:
