@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 
 def test_the_frame_bench_runs_and_accepts_no_torn_frame():
     command = [sys.executable, "-m", "bench.frames", "--json", "--quick"]
@@ -15,3 +17,16 @@ def test_the_frame_bench_runs_and_accepts_no_torn_frame():
     assert found["frames"] > 0
     for size in ("1080p_i420", "720p_i420", "720p_bgr"):
         assert found[size]["publish_over_memcpy"] > 0
+
+
+@pytest.mark.timeout(300)
+def test_the_event_bench_runs_on_both_databases():
+    command = [sys.executable, "-m", "bench.events", "--json", "--quick", "--events", "5000"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=290, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert set(found) == {"sqlite", "postgresql"}
+    for one in found.values():
+        assert one["insert_over_single"] > 0
+        assert one["insert_over_executemany"] > 0
+        assert all(one[f"{name}_p99_ms"] > 0 for name in ("ack", "first", "deep", "statistics_day", "statistics_month"))
