@@ -52,7 +52,7 @@ _MAX_LEASE_S = 2.0
 _SLOT_BITS = 8
 
 # words of the header
-_MAGIC_WORD, _EPOCH, _SLOTS, _STRIDE, _BEAT, _CLOSED = range(6)
+_MAGIC_WORD, _EPOCH, _SLOTS, _STRIDE, _BEAT, _CLOSED, _LEASED_UNTIL = range(7)
 _HEAD = 16
 """On a cache line of its own."""
 _LEASE_TABLE = 64
@@ -60,7 +60,8 @@ _LEASE_TABLE = 64
 _SEQ, _CAPTURED, _CAPTURED_AT, _MEDIA = range(4)
 
 Pixels = npt.NDArray[np.uint8]
-Words = npt.NDArray[np.uint64]
+Words = memoryview
+"""Of 8-byte words: one is read or written whole, in half the time that a NumPy array takes for it."""
 
 _barrier = threading.Lock()
 
@@ -160,15 +161,19 @@ class _Mapped:
     def __init__(self, info: RingInfo, *, writable: bool) -> None:
         self.info = info
         self._segment = segments.attach(info.segment)
-        buffer = np.frombuffer(cast("memoryview", self._segment.buf), np.uint8)
-        self.words: Words = buffer[:_HEADER_BYTES].view(np.uint64)
-        stride, size = _stride(info.format), info.format.nbytes
+        raw = cast("memoryview", self._segment.buf)
+        self.words: Words = raw[:_HEADER_BYTES].cast("Q")
         self.slot_words: list[Words] = []
+        self.slot_media: list[memoryview[float]] = []
+        """The same words as float64."""
         self.pixels: list[Pixels] = []
+        stride, size = _stride(info.format), info.format.nbytes
         for number in range(info.n_slots):
             start = _HEADER_BYTES + number * stride
-            self.slot_words.append(buffer[start : start + _SLOT_HEADER_BYTES].view(np.uint64))
-            pixels = buffer[start + _SLOT_HEADER_BYTES : start + _SLOT_HEADER_BYTES + size].reshape(info.format.shape)
+            header = raw[start : start + _SLOT_HEADER_BYTES]
+            self.slot_words.append(header.cast("Q"))
+            self.slot_media.append(header.cast("d"))
+            pixels = np.frombuffer(raw, np.uint8, size, start + _SLOT_HEADER_BYTES).reshape(info.format.shape)
             pixels.flags.writeable = writable
             self.pixels.append(pixels)
 
@@ -176,6 +181,7 @@ class _Mapped:
         """Forgets the mapping; it goes when the last view of it does."""
         self.pixels.clear()
         self.slot_words.clear()
+        self.slot_media.clear()
         del self.words
         with contextlib.suppress(BufferError):
             self._segment.close()
@@ -194,7 +200,9 @@ class RingWriter:
         self._slot = -1
         self._published = self._abandoned = self._overrun = 0
         self.info = info
-        self._map.words[[_EPOCH, _SLOTS, _STRIDE, _HEAD]] = info.epoch, info.n_slots, _stride(info.format), 0
+        self._writing = _Writing(self)
+        words = self._map.words
+        words[_EPOCH], words[_SLOTS], words[_STRIDE], words[_HEAD] = info.epoch, info.n_slots, _stride(info.format), 0
         _fence()
         self._map.words[_MAGIC_WORD] = _MAGIC
 
@@ -247,50 +255,58 @@ class RingWriter:
     def epoch(self) -> int:
         return self.info.epoch
 
-    @contextlib.contextmanager
-    def write(self, media_s: float, captured_ns: int, captured_at_ns: int) -> Generator[Slot]:
-        """A slot to fill; leaving the block publishes it and rings, an exception leaves it unpublished.
+    def write(self, media_s: float, captured_ns: int, captured_at_ns: int) -> "_Writing":
+        """`with writer.write(...) as slot`: a slot to fill; one at a time.
 
-        `media_s` is the source's time, `captured_ns` monotonic, `captured_at_ns` UTC.
+        Leaving the block publishes it and rings, an exception leaves it unpublished. `media_s` is the source's time,
+        `captured_ns` monotonic, `captured_at_ns` UTC.
         """
-        number = self._next_slot()
-        words = self._map.slot_words[number]
-        seq = self._seq + 1
-        words[_SEQ] = 2 * seq - 1
+        return self._writing.stamped(media_s, captured_ns, captured_at_ns)
+
+    def begin(self) -> tuple[int, int]:
+        """For `_Writing`: marks a slot as being written; its number, and the seq of the frame to come."""
+        number, seq = self._next_slot(), self._seq + 1
+        self._map.slot_words[number][_SEQ] = 2 * seq - 1
         _fence()
-        ref = FrameRef(self.info.camera_id, self.info.stream, self.info.epoch, seq)
-        try:
-            yield Slot(self._map.pixels[number], ref)
-        except BaseException:
-            self._abandoned += 1
-            raise
-        words[_CAPTURED], words[_CAPTURED_AT] = captured_ns, captured_at_ns
-        words[_MEDIA : _MEDIA + 1].view(np.float64)[0] = media_s
+        return number, seq
+
+    def slot(self, number: int, seq: int) -> Slot:
+        info = self.info
+        return Slot(self._map.pixels[number], FrameRef(info.camera_id, info.stream, info.epoch, seq))
+
+    def publish(self, number: int, seq: int, media_s: float, captured_ns: int, captured_at_ns: int) -> None:
+        """For `_Writing`: from now on this is the newest frame."""
+        slot, words = self._map.slot_words[number], self._map.words
+        slot[_CAPTURED], slot[_CAPTURED_AT] = captured_ns, captured_at_ns
+        self._map.slot_media[number][_MEDIA] = media_s
         _fence()
-        words[_SEQ] = 2 * seq
-        self._map.words[_BEAT] = time.monotonic_ns()
-        self._map.words[_HEAD] = seq << _SLOT_BITS | number
+        slot[_SEQ] = 2 * seq
+        words[_BEAT] = time.monotonic_ns()
+        words[_HEAD] = seq << _SLOT_BITS | number
         self._seq, self._slot = seq, number
         self._published += 1
         _fence()
         self._ringer.ring()
 
+    def abandon(self) -> None:
+        self._abandoned += 1
+
     def _next_slot(self) -> int:
         n_slots = self.info.n_slots
+        following = (self._slot + 1) % n_slots
+        if self._map.words[_LEASED_UNTIL] < time.monotonic_ns():
+            return following
         leased = self._leased()
         for step in range(1, n_slots):
             number = (self._slot + step) % n_slots
-            if int(self._map.slot_words[number][_SEQ]) // 2 not in leased:
+            if self._map.slot_words[number][_SEQ] // 2 not in leased:
                 return number
         self._overrun += 1
-        return (self._slot + 1) % n_slots
+        return following
 
     def _leased(self) -> set[int]:
-        table = self._map.words[_LEASE_TABLE : _LEASE_TABLE + _LEASES * _LEASE_WORDS].reshape(_LEASES, _LEASE_WORDS)
-        if not table[:, 1].any():
-            return set()
-        now = time.monotonic_ns()
-        return {int(seq) for seq, deadline in table if now < int(deadline)}
+        words, now = self._map.words, time.monotonic_ns()
+        return {words[at] for at in _lease_rows(_LEASES) if now < words[at + 1]}
 
     def statistics(self) -> WriterStatistics:
         return WriterStatistics(self._published, self._abandoned, self._overrun)
@@ -308,6 +324,36 @@ class RingWriter:
         self._map.close()
 
 
+class _Writing:
+    """The block in which a slot is filled; made once, since a frame is published in a few microseconds."""
+
+    __slots__ = ("_frame", "_stamp", "_writer")
+
+    def __init__(self, writer: RingWriter) -> None:
+        self._writer = writer
+        self._stamp = (0.0, 0, 0)
+        self._frame = (0, 0)
+
+    def stamped(self, media_s: float, captured_ns: int, captured_at_ns: int) -> "_Writing":
+        self._stamp = (media_s, captured_ns, captured_at_ns)
+        return self
+
+    def __enter__(self) -> Slot:
+        self._frame = self._writer.begin()
+        return self._writer.slot(*self._frame)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if kind is None:
+            self._writer.publish(*self._frame, *self._stamp)
+        else:
+            self._writer.abandon()
+
+
+def _lease_rows(count: int) -> range:
+    """Where the table's rows of (seq, deadline) begin."""
+    return range(_LEASE_TABLE, _LEASE_TABLE + count * _LEASE_WORDS, _LEASE_WORDS)
+
+
 class RingReader:
     """One reader of a ring: looks, never waits, and tells when what it read was overwritten."""
 
@@ -316,7 +362,7 @@ class RingReader:
         self._run_dir = run_dir
         self.info = info
         self._map = _Mapped(info, writable=False)
-        if int(self._map.words[_MAGIC_WORD]) != _MAGIC or int(self._map.words[_EPOCH]) != info.epoch:
+        if self._map.words[_MAGIC_WORD] != _MAGIC or self._map.words[_EPOCH] != info.epoch:
             raise BusError(f"{info.segment} is no ring of this version")
         self._read = self._torn = self._gone = 0
 
@@ -338,13 +384,13 @@ class RingReader:
 
     def latest(self) -> FrameRef | None:
         """The newest frame; None before the first."""
-        head = int(self._map.words[_HEAD])
+        head = self._map.words[_HEAD]
         return FrameRef(self.info.camera_id, self.info.stream, self.info.epoch, head >> _SLOT_BITS) if head else None
 
     def _find(self, ref: FrameRef) -> int:
         if ref.epoch == self.info.epoch:
             for number, words in enumerate(self._map.slot_words):
-                if int(words[_SEQ]) == 2 * ref.seq:
+                if words[_SEQ] == 2 * ref.seq:
                     return number
         self._gone += 1
         raise FrameGone(f"frame {ref.seq} of {ref.camera_id}/{ref.stream} is gone")
@@ -360,12 +406,12 @@ class RingReader:
         yield Frame(
             self._map.pixels[number],
             ref.seq,
-            float(words[_MEDIA : _MEDIA + 1].view(np.float64)[0]),
-            int(words[_CAPTURED]),
-            int(words[_CAPTURED_AT]),
+            self._map.slot_media[number][_MEDIA],
+            words[_CAPTURED],
+            words[_CAPTURED_AT],
         )
         _fence()
-        if int(words[_SEQ]) != 2 * ref.seq:
+        if words[_SEQ] != 2 * ref.seq:
             self._torn += 1
             raise FrameGone(f"frame {ref.seq} of {ref.camera_id}/{ref.stream} was overwritten while it was read")
         self._read += 1
@@ -380,12 +426,12 @@ class RingReader:
 
     def lease(self, seq: int, seconds: float) -> bool:
         """Asks the writer to spare frame `seq` for up to two seconds; advisory, False where the table is full."""
-        now = time.monotonic_ns()
-        table = self._map.words[_LEASE_TABLE : _LEASE_TABLE + _LEASES * _LEASE_WORDS].reshape(_LEASES, _LEASE_WORDS)
-        limit = min(_LEASES, max(1, self.info.n_slots - 3))
-        for row in table[:limit]:
-            if int(row[1]) < now:
-                row[0], row[1] = seq, now + round(min(seconds, _MAX_LEASE_S) * 1e9)
+        words, now = self._map.words, time.monotonic_ns()
+        until = now + round(min(seconds, _MAX_LEASE_S) * 1e9)
+        for at in _lease_rows(min(_LEASES, max(1, self.info.n_slots - 3))):
+            if words[at + 1] < now:
+                words[at], words[at + 1] = seq, until
+                words[_LEASED_UNTIL] = max(words[_LEASED_UNTIL], until)
                 return True
         return False
 
@@ -398,7 +444,7 @@ class RingReader:
         return self.is_current() and _held(_registry(self._run_dir, self.info.camera_id, self.info.stream))
 
     def statistics(self) -> ReaderStatistics:
-        beat = int(self._map.words[_BEAT])
+        beat = self._map.words[_BEAT]
         age = (time.monotonic_ns() - beat) / 1e9 if beat else float("inf")
         return ReaderStatistics(self._read, self._torn, self._gone, age)
 
