@@ -18,6 +18,7 @@ COMMANDS = {
     "camera": "add, list, start, stop and remove cameras",
     "events": "show what was seen",
     "doctor": "check this machine, and say what to do",
+    "frames": "show every frame ring, live",
     "stats": "count events by day, week or month",
     "db": "upgrade, check, back up, restore or move the database",
 }

@@ -11,6 +11,7 @@ from core.frames.ring import (
     RingWriter,
     WriterStatistics,
     list_rings,
+    mappers,
     sweep,
 )
 
@@ -26,5 +27,6 @@ __all__ = [
     "Ringer",
     "WriterStatistics",
     "list_rings",
+    "mappers",
     "sweep",
 ]

@@ -39,6 +39,7 @@ __all__ = [
     "Slot",
     "WriterStatistics",
     "list_rings",
+    "mappers",
     "sweep",
 ]
 
@@ -52,7 +53,7 @@ _MAX_LEASE_S = 2.0
 _SLOT_BITS = 8
 
 # words of the header
-_MAGIC_WORD, _EPOCH, _SLOTS, _STRIDE, _BEAT, _CLOSED, _LEASED_UNTIL = range(7)
+_MAGIC_WORD, _EPOCH, _SLOTS, _STRIDE, _BEAT, _CLOSED, _LEASED_UNTIL, _TORN, _DENIED = range(9)
 _HEAD = 16
 """On a cache line of its own."""
 _LEASE_TABLE = 64
@@ -121,8 +122,13 @@ class ReaderStatistics(msgspec.Struct, frozen=True):
     """Frames overwritten while they were read."""
     gone: int
     """Frames that were no longer there when they were asked for."""
+    leases_denied: int
+    """Leases that found the table full."""
     age_s: float
     """Since the newest frame was published; infinite where there is none."""
+    all_torn: int
+    all_denied: int
+    """Of all readers of this ring together, or nearly: they do not count in turns."""
 
 
 def _registry(run_dir: Path, camera_id: str, stream: str) -> Path:
@@ -364,7 +370,7 @@ class RingReader:
         self._map = _Mapped(info, writable=False)
         if self._map.words[_MAGIC_WORD] != _MAGIC or self._map.words[_EPOCH] != info.epoch:
             raise BusError(f"{info.segment} is no ring of this version")
-        self._read = self._torn = self._gone = 0
+        self._read = self._torn = self._gone = self._denied = 0
 
     @classmethod
     def open(cls, run_dir: Path, camera_id: CameraId, stream: str) -> "RingReader":
@@ -413,6 +419,7 @@ class RingReader:
         _fence()
         if words[_SEQ] != 2 * ref.seq:
             self._torn += 1
+            self._map.words[_TORN] += 1
             raise FrameGone(f"frame {ref.seq} of {ref.camera_id}/{ref.stream} was overwritten while it was read")
         self._read += 1
 
@@ -433,6 +440,8 @@ class RingReader:
                 words[at], words[at + 1] = seq, until
                 words[_LEASED_UNTIL] = max(words[_LEASED_UNTIL], until)
                 return True
+        self._denied += 1
+        words[_DENIED] += 1
         return False
 
     def is_current(self) -> bool:
@@ -446,7 +455,9 @@ class RingReader:
     def statistics(self) -> ReaderStatistics:
         beat = self._map.words[_BEAT]
         age = (time.monotonic_ns() - beat) / 1e9 if beat else float("inf")
-        return ReaderStatistics(self._read, self._torn, self._gone, age)
+        return ReaderStatistics(
+            self._read, self._torn, self._gone, self._denied, age, self._map.words[_TORN], self._map.words[_DENIED]
+        )
 
     def close(self) -> None:
         self._map.close()
@@ -510,6 +521,18 @@ def list_rings(run_dir: Path) -> list[RingInfo]:
     """The rings of this run folder, those of dead writers too."""
     found = (_read_registry(path) for path in sorted((run_dir / "rings").glob("*.ring")))
     return [info for info in found if info]
+
+
+def mappers(info: RingInfo) -> list[int]:
+    """The processes, of those that this user may look at, that have the ring's segment mapped; its writer is one."""
+    found: list[int] = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if info.segment in (folder / "maps").read_text():
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    return found
 
 
 def sweep(run_dir: Path) -> list[str]:

@@ -1,8 +1,11 @@
 """The frame ring between processes: torn frames are never used, a killed writer harms nobody."""
 
+import json
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -117,3 +120,36 @@ def test_a_slow_reader_does_not_slow_the_writer(config, start_writer):
         while reader.latest().seq < first + 200:
             assert time.monotonic() < deadline
     reader.close()
+
+
+def test_the_frames_command_shows_rate_size_and_readers_of_a_ring(config):
+    writer = RingWriter.create(config.run_dir, CameraId("gate"), "main", FrameFormat(64, 48), 4)
+    stop = threading.Event()
+
+    def write() -> None:
+        while not stop.wait(0.02):
+            with writer.write(0, 0, 0):
+                pass
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "HAETAE_PATHS__DATA": str(config.data_dir),
+        "HAETAE_PATHS__RUN": str(config.run_dir),
+    }
+    command = [sys.executable, "-m", "workers.cli", "frames", "--json"]
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
+    finally:
+        stop.set()
+        thread.join()
+    assert done.returncode == 0, done.stderr
+    [row] = json.loads(done.stdout)
+    assert (row["camera_id"], row["stream"], row["width"], row["height"], row["slots"]) == ("gate", "main", 64, 48, 4)
+    assert 10 < row["rate"] < 60
+    assert row["age_s"] < 1
+    assert (row["readers"], row["torn"], row["alive"], row["writer"]) == (0, 0, True, os.getpid())
+    writer.close()
+    done = subprocess.run([*command[:-1]], env=environment, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, "0 rings" in done.stdout) == (0, True)
