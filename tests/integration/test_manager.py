@@ -21,6 +21,7 @@ from core.cameras import CameraConfig, CameraPhase, CameraStatus
 from core.config import Config
 from core.db import make_engine, upgrade
 from core.db.cameras import add_camera, remove_camera, set_enabled
+from core.db.history import camera_states
 from core.db.tables import CameraRow
 from core.frames import list_rings
 from core.heartbeat import read_heartbeat
@@ -306,3 +307,49 @@ def test_a_camera_without_a_frame_so_far_does_not_claim_a_fresh_one(house, video
     house.open()
     status = house.wait_for(GATE, CameraPhase.CONNECTING)
     assert (status.frames, status.age_s) == (0, None), "there is no inference: nothing can be played yet"
+
+
+def test_a_large_log_of_a_camera_is_put_aside_while_it_goes_on_writing(house, video):
+    add_camera(house.engine, camera(video))
+    house.open()
+    pid = house.running(GATE)
+    path = house.config.logs_dir / "camera-gate.log"
+    with path.open("ab") as log:
+        log.write(b"x" * 10_000_001)
+    aside = path.with_name("camera-gate.log.1")
+    until("it is put aside", lambda: aside.exists() and path.stat().st_size < 1_000_000)
+    assert aside.stat().st_size > 10_000_000
+    assert house.running(GATE) == pid
+    house.managers[0].terminate()
+    house.managers[0].wait(20)
+    assert path.stat().st_size < 1_000_000, "what is written later is appended where the log was cut"
+
+
+def test_changes_of_a_cameras_phase_are_remembered(house, video):
+    with (house.config.logs_dir / "logger.log").open("ab") as log:
+        logger = subprocess.Popen(
+            [sys.executable, "-m", "workers.logger"],
+            env=process_environment(house.config),
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+        )
+    try:
+        add_camera(house.engine, camera(video))
+        house.open()
+        pid = house.running(GATE)
+        os.kill(pid, signal.SIGKILL)
+        house.running(GATE, not_pid=pid)
+        set_enabled(house.engine, GATE, enabled=False)
+        house.apply()
+        house.wait_for(GATE, CameraPhase.STOPPED)
+
+        def phases() -> list[CameraPhase]:
+            return [change.phase for change in camera_states(house.engine, GATE)][::-1]
+
+        until("they are stored", lambda: phases()[-1:] == [CameraPhase.STOPPED])
+        assert phases()[0] is CameraPhase.STARTING
+        reasons = [change.reason for change in camera_states(house.engine, GATE)]
+        assert "its process was ended by SIGKILL" in reasons
+    finally:
+        logger.terminate()
+        logger.wait(20)

@@ -1,6 +1,7 @@
 """MultiCameraManager: spawns, watches and ends the camera processes that the reconciler asks for."""
 
 import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -26,6 +27,10 @@ __all__ = ["MultiCameraManager"]
 
 log = structlog.get_logger()
 
+LOG_BYTES = 10_000_000
+"""A camera's log is put aside when it is larger; one such is kept."""
+ROTATE_EVERY_S = 5.0
+
 
 class MultiCameraManager:
     """The running camera processes of one machine; used by one thread, the main one."""
@@ -39,7 +44,8 @@ class MultiCameraManager:
         self._log_starts: dict[CameraId, int] = {}
         self._progress: dict[CameraId, tuple[int, float]] = {}
         """Frames that a camera had counted, and since when it has that many."""
-        self._told: dict[CameraId, tuple[CameraPhase, str]] = {}
+        self._rotate_at = 0.0
+        self._told: dict[CameraId, tuple[CameraPhase, str, int]] = {}
         sweep(config.run_dir)
 
     def read_desired(self) -> None:
@@ -67,6 +73,21 @@ class MultiCameraManager:
                 self._forget(camera_id, seen)
         for action in actions:
             self._carry_out(action)
+        if self._clock.monotonic() >= self._rotate_at:
+            self._rotate_at = self._clock.monotonic() + ROTATE_EVERY_S
+            self._rotate_logs()
+
+    def _rotate_logs(self) -> None:
+        """Keeps each camera's log small: a large one is copied aside and emptied under its writer, who appends."""
+        for camera_id in self._processes:
+            path = self._log(camera_id)
+            try:
+                if path.stat().st_size > LOG_BYTES:
+                    shutil.copyfile(path, path.with_name(path.name + ".1"))
+                    os.truncate(path, 0)
+                    self._log_starts[camera_id] = 0
+            except OSError as error:
+                log.warning("log_not_rotated", camera_id=camera_id, reason=error.strerror)
 
     def _observe(self, camera_id: CameraId) -> Observed:
         process = self._processes[camera_id]
@@ -155,9 +176,11 @@ class MultiCameraManager:
         statuses = self.statuses()
         changed: list[CameraStateChange] = []
         for status in statuses:
-            now = (status.phase, status.reason)
-            if self._told.get(status.camera_id) != now:
+            now = (status.phase, status.reason, status.restarts)
+            before = self._told.get(status.camera_id)
+            if before != now:
                 self._told[status.camera_id] = now
+                again = before is not None and before[2] != status.restarts
                 changed.append(
                     CameraStateChange(
                         id=str(uuid7()),
@@ -165,7 +188,8 @@ class MultiCameraManager:
                         node_id=NodeId(self._config.node_id),
                         at=utc_iso(self._clock.now()),
                         phase=status.phase,
-                        reason=status.reason,
+                        # one that ended and runs again between two looks changed nothing else
+                        reason=status.reason or (self._reconciler.why(status.camera_id) if again else ""),
                     )
                 )
         for gone in self._told.keys() - {status.camera_id for status in statuses}:

@@ -2,6 +2,7 @@
 
 import enum
 import random
+import signal
 from collections import deque
 from collections.abc import Callable
 
@@ -68,6 +69,8 @@ class _Camera:
         self.finished = False
         """Played once, to the end: stays down until its configuration changes."""
         self.cooling = False
+        self.hung = ""
+        """Why it is being killed; "" where it is not."""
 
 
 class Reconciler:
@@ -92,6 +95,7 @@ class Reconciler:
         """Its process was spawned."""
         camera = self._cameras[camera_id]
         camera.running, camera.started_s, camera.stopping_s = True, self._clock.monotonic(), None
+        camera.hung = ""
 
     def could_not_start(self, camera_id: CameraId, reason: str) -> None:
         """There is no process: tried again as after a crash."""
@@ -119,7 +123,7 @@ class Reconciler:
             camera.restart_at_s, camera.reason = now, ""
             return
         camera.restarts += 1
-        camera.reason = seen.said or f"its process ended with {seen.exit_code}"
+        camera.reason = camera.hung or seen.said or _how(seen.exit_code or 0)
         camera.broken = seen.exit_code == EXIT_CONFIG
         camera.finished = seen.exit_code == 0 and not camera.config.loop
         if camera.finished:
@@ -153,7 +157,13 @@ class Reconciler:
         age = seen.beat_age_s
         hung = now - camera.started_s >= self._config.start_grace_s if age is None else age >= self._config.hung_s
         if hung:
-            return [Action(Step.KILL, camera_id, "it hangs" if age is not None else "it did not start")]
+            grace_s = self._config.start_grace_s
+            camera.hung = (
+                f"it did nothing for {age:.0f} s and was killed"
+                if age is not None
+                else f"it did not start within {grace_s:.0f} s and was killed"
+            )
+            return [Action(Step.KILL, camera_id, camera.hung)]
         return []
 
     def _starts(self, observed: dict[CameraId, Observed], now: float) -> list[Action]:
@@ -179,6 +189,11 @@ class Reconciler:
         """What it is to be started with."""
         return self._cameras[camera_id].config
 
+    def why(self, camera_id: CameraId) -> str:
+        """How its last process ended; "" where none has."""
+        camera = self._cameras.get(camera_id)
+        return camera.reason if camera else ""
+
     def phase(self, camera_id: CameraId, seen: Observed | None) -> tuple[CameraPhase, str, int]:
         """(phase, reason, restarts) of a camera whose process is seen so (None: there is none)."""
         camera = self._cameras.get(camera_id)
@@ -193,3 +208,12 @@ class Reconciler:
             return CameraPhase.STOPPING, "", camera.restarts
         known = seen.phase in set(CameraPhase)
         return CameraPhase(seen.phase) if known else CameraPhase.STARTING, "", camera.restarts
+
+
+def _how(exit_code: int) -> str:
+    if exit_code >= 0:
+        return f"its process ended with {exit_code}"
+    try:
+        return f"its process was ended by {signal.Signals(-exit_code).name}"
+    except ValueError:
+        return f"its process was ended by signal {-exit_code}"
