@@ -7,6 +7,7 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config as AlembicConfig
+from alembic.util.exc import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
@@ -37,6 +38,8 @@ def make_engine(url: str, *, writer: bool = False, migrating: bool = False) -> E
     """
     try:
         parsed = make_url(url)
+        if parsed.get_backend_name() not in {"sqlite", "postgresql"}:
+            raise NoSuchModuleError(f"there is no support for {parsed.get_backend_name()}")
         if parsed.get_backend_name() == "postgresql" and parsed.drivername == "postgresql":
             parsed = parsed.set(drivername="postgresql+psycopg")
         if parsed.get_backend_name() != "sqlite":
@@ -120,6 +123,11 @@ def upgrade(url: str) -> None:
             with engine.connect() as connection:
                 connection.execute(text("SELECT 1"))
         command.upgrade(alembic_config(url), "head")
+    except CommandError as error:
+        raise DatabaseError(
+            f"the database {engine.url.render_as_string(hide_password=True)} is of another version: {error}",
+            "it was upgraded by a newer Haetae: run that one, or restore a backup from before",
+        ) from error
     except (DBAPIError, sqlite3.Error) as error:
         reason = getattr(error, "orig", None) or error
         raise DatabaseError(

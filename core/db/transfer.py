@@ -21,7 +21,7 @@ from core.db.tables import Base
 from core.db.tables.base import UtcTime
 from core.errors import DatabaseError
 
-__all__ = ["TableSum", "backup", "check_backup", "copy_database", "newest_revision", "restore", "revision_of"]
+__all__ = ["TableSum", "backup", "check_backup", "copy_database", "known_revisions", "restore", "revision_of"]
 
 ROWS = 1_000
 """Read and written at a time."""
@@ -50,9 +50,9 @@ def revision_of(engine: Engine) -> str | None:
         raise DatabaseError(f"cannot read the database: {error.orig}") from error
 
 
-def newest_revision() -> str | None:
-    """The migration that this program knows as the last."""
-    return ScriptDirectory.from_config(alembic_config("")).get_current_head()
+def known_revisions() -> list[str]:
+    """The migrations that this program knows, the newest first."""
+    return [one.revision for one in ScriptDirectory.from_config(alembic_config("")).walk_revisions()]
 
 
 # ---- copying
@@ -69,6 +69,7 @@ def copy_database(
     tables = Base.metadata.sorted_tables
     try:
         with _snapshot(source) as reading, target.begin() as writing:
+            _refuse_unlike(reading, writing)
             if not replace and (full := _first_full(writing)):
                 raise DatabaseError(
                     f"the target is not empty: {full} has rows", "use an empty database, or say --replace"
@@ -90,6 +91,14 @@ def _snapshot(engine: Engine) -> Connection:
     if engine.dialect.name == "postgresql":
         return engine.connect().execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
     return engine.connect()
+
+
+def _refuse_unlike(reading: Connection, writing: Connection) -> None:
+    """What another revision holds would be left out unseen."""
+    found, wanted = (MigrationContext.configure(one).get_current_revision() for one in (reading, writing))
+    if found != wanted:
+        hint = "haetae db upgrade" if found in known_revisions() else "it was upgraded by a newer Haetae: use that one"
+        raise DatabaseError(f"the database is at revision {found}, and its copy would be at {wanted}", hint)
 
 
 def _first_full(connection: Connection) -> str | None:

@@ -6,6 +6,7 @@ import sys
 from datetime import UTC, datetime
 
 import pytest
+from sqlalchemy import text
 
 from core.clock import utc_iso
 from core.db import make_engine, upgrade
@@ -60,6 +61,26 @@ def test_check_of_a_database_that_is_behind_or_broken(haetae, config):
     (config.data_dir / "haetae.db").write_text("this is no database" * 1000)
     code, said, error = haetae("db", "check")
     assert (code, "WRONG" in said, "Traceback" in error) == (1, True, False)
+
+
+def test_a_database_of_a_newer_haetae_is_left_alone(haetae, config, database_url):
+    upgrade(database_url)
+    engine = make_engine(database_url, writer=True)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    engine.dispose()
+    for words in (("events",), ("db", "upgrade"), ("db", "backup", str(config.data_dir / "b.db")), ("up",)):
+        code, _, error = haetae(*words, url=database_url)
+        assert (code, "newer Haetae" in error, "Traceback" in error) == (2, True, False), (words, error)
+    code, said, _ = haetae("db", "check", url=database_url)
+    assert (code, "does not know: a newer one upgraded it" in said) == (1, True)
+
+
+@pytest.mark.parametrize("url", ["mysql://x/y", "nonsense", "oracle://a/b"])
+def test_a_database_of_another_make_is_refused(haetae, url):
+    for words, chosen in ((("events",), url), (("db", "move", url), "")):
+        code, _, error = haetae(*words, url=chosen)
+        assert (code, "not a database URL" in error, "Traceback" in error) == (2, True, False), (words, error)
 
 
 def test_a_backup_is_put_back_and_the_journal_adds_what_came_after(haetae, config, tmp_path):

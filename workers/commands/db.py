@@ -26,7 +26,7 @@ from core.db.transfer import (
     backup,
     check_backup,
     copy_database,
-    newest_revision,
+    known_revisions,
     restore,
     revision_of,
 )
@@ -167,9 +167,11 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _check_revision(config: Config, engine: Any) -> tuple[bool, str]:
-    found, newest = revision_of(engine), newest_revision()
-    if found != newest:
-        return False, f"at {found}, the newest is {newest}: haetae db upgrade"
+    found, known = revision_of(engine), known_revisions()
+    if found is not None and found not in known:
+        return False, f"at {found}, which this Haetae does not know: a newer one upgraded it"
+    if found != known[0]:
+        return False, f"at {found}, the newest is {known[0]}: haetae db upgrade"
     try:
         options = alembic_config(config.database_url)
         options.print_stdout = lambda *_args: None  # type: ignore[method-assign]

@@ -91,7 +91,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.follow:
         _follow(config, camera_id or "", as_json=args.json)
     elif not found and not args.json:
-        print("no events")
+        print(f"no events of {camera_id}" if camera_id else "no events")
     return 0
 
 

@@ -11,7 +11,7 @@ from core.clock import Clock, SystemClock
 from core.config import Config
 from core.db import make_engine
 from core.db.jobs import claimed
-from core.db.transfer import newest_revision, revision_of
+from core.db.transfer import known_revisions, revision_of
 from core.errors import DatabaseError, HaetaeError
 from core.heartbeat import Heartbeat
 from core.ids import NodeId
@@ -54,7 +54,7 @@ class Housekeeper:
             return
         try:
             if not self._ready:
-                self._ready = revision_of(self._writer) == newest_revision()
+                self._ready = revision_of(self._writer) == known_revisions()[0]
                 if not self._ready:
                     self._not_before = self._clock.monotonic() + TURN_S
                     return
