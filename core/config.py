@@ -11,13 +11,14 @@ import tempfile
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, cast, get_origin
 
 import msgspec
 from msgspec import Meta
 
 from core.errors import ConfigError
 from core.events.model import Severity
+from core.security.networks import AllowedNetworks
 
 __all__ = [
     "BackupConfig",
@@ -27,6 +28,7 @@ __all__ = [
     "LogConfig",
     "LoggerConfig",
     "ManagerConfig",
+    "NetworksConfig",
     "PathsConfig",
     "RetentionConfig",
     "SiteConfig",
@@ -175,6 +177,17 @@ class ManagerConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     concurrent_starts: Count = 4
 
 
+class NetworksConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where Haetae may connect to for its users: "loopback", "private", "public", or networks such as 10.1.0.0/16.
+
+    Link-local addresses and the metadata services of clouds are never called, whatever stands here.
+    """
+
+    cameras: tuple[str, ...] = ("private", "public")
+    webhooks: tuple[str, ...] = ("public",)
+    vlm: tuple[str, ...] = ("loopback", "private")
+
+
 class LogConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     level: str = "info"
     """debug, info, warning or error."""
@@ -195,6 +208,7 @@ class Config(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     site: SiteConfig = SiteConfig()
     retention: RetentionConfig = RetentionConfig()
     backup: BackupConfig = BackupConfig()
+    networks: NetworksConfig = NetworksConfig()
     log: LogConfig = LogConfig()
     file: Path | None = None
     """Where it was read from; set by load_config."""
@@ -230,6 +244,11 @@ class Config(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def spool_dir(self) -> Path:
         return self.data_dir / "spool"
+
+    @property
+    def secrets_dir(self) -> Path:
+        """Keys that must not lie in the database nor in its backups; 0700."""
+        return self.data_dir / "secrets"
 
     @property
     def logs_dir(self) -> Path:
@@ -303,6 +322,8 @@ def load_config(file: Path | None = None, environ: Mapping[str, str] | None = No
         raise ConfigError(f"{file}: unknown key 'file'")
     try:
         config = msgspec.convert(tree, Config, strict=False)
+        for names in msgspec.structs.astuple(config.networks):
+            AllowedNetworks(names)
         return msgspec.structs.replace(config, file=file.absolute() if file.exists() else None)
     except msgspec.ValidationError as error:
         raise ConfigError(f"configuration: {error}") from error
@@ -319,7 +340,18 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
             level = level.setdefault(section, {})
         level[key] = value
     _check_keys(tree, Config, "environment")
+    _split_lists(tree, Config)
     return tree
+
+
+def _split_lists(tree: dict[str, Any], struct: type[msgspec.Struct]) -> None:
+    """A variable cannot hold a list: it is written as a,b,c."""
+    for field in msgspec.structs.fields(struct):
+        value = tree.get(field.name)
+        if isinstance(value, str) and get_origin(field.type) is tuple:
+            tree[field.name] = [one.strip() for one in value.split(",") if one.strip()]
+        elif isinstance(value, dict) and isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            _split_lists(cast("dict[str, Any]", value), field.type)
 
 
 def _overlay(base: dict[str, Any], over: Mapping[str, Any]) -> None:

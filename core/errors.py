@@ -4,6 +4,7 @@ Each has one reason, a sentence for a person, and, where there is one, a hint th
 """
 
 __all__ = [
+    "AddressRefused",
     "BusError",
     "ConfigError",
     "DatabaseError",
@@ -12,6 +13,7 @@ __all__ = [
     "ModelError",
     "RemoteError",
     "RequestTimeout",
+    "SecretError",
     "SegmentTooLarge",
     "SourceError",
     "StateError",
@@ -29,6 +31,14 @@ class HaetaeError(Exception):
 
 class ConfigError(HaetaeError):
     """The configuration, or an argument on the command line, cannot be used."""
+
+
+class SecretError(HaetaeError):
+    """A sealed secret cannot be opened, or the keys for it cannot be read."""
+
+
+class AddressRefused(HaetaeError):
+    """A host has no address, or one that may not be called for this purpose."""
 
 
 class SourceError(HaetaeError):

@@ -1,6 +1,15 @@
 """The tables, as SQLAlchemy models, a module per area; migrations/ brings databases to them."""
 
-from core.db.tables.accounts import ApiKeyRow, AuditRow, CameraGrantRow, RefreshTokenRow, TokenFamilyRow, UserRow
+from core.db.tables.accounts import (
+    ApiKeyRow,
+    AuditRow,
+    CameraGrantRow,
+    InvitationRow,
+    LoginDelayRow,
+    RefreshTokenRow,
+    TokenFamilyRow,
+    UserRow,
+)
 from core.db.tables.base import Base
 from core.db.tables.cameras import (
     CameraGroupMemberRow,
@@ -18,7 +27,14 @@ from core.db.tables.events import (
     EventStepRow,
     FeedbackRow,
 )
-from core.db.tables.notifications import ChannelRow, DeliveryRow, OutboxRow, RuleRow, SuppressionRow
+from core.db.tables.notifications import (
+    ChannelRow,
+    DeliveryRow,
+    OutboxRow,
+    PushSubscriptionRow,
+    RuleRow,
+    SuppressionRow,
+)
 from core.db.tables.statistics import CoverageRow, DayPackRow, EventStatisticsRow, JobRunRow, ScoreHistoryRow
 
 __all__ = [
@@ -41,9 +57,12 @@ __all__ = [
     "EventStatisticsRow",
     "EventStepRow",
     "FeedbackRow",
+    "InvitationRow",
     "JobRunRow",
+    "LoginDelayRow",
     "NormalityRow",
     "OutboxRow",
+    "PushSubscriptionRow",
     "RefreshTokenRow",
     "RuleRow",
     "ScoreHistoryRow",

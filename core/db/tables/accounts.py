@@ -2,12 +2,21 @@
 
 from typing import Any
 
-from sqlalchemy import Boolean, CheckConstraint, ForeignKey, Index, Integer, String, Text
+from sqlalchemy import BigInteger, Boolean, CheckConstraint, ForeignKey, Index, Integer, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from core.db.tables.base import Base, Json, Key, UtcTime
 
-__all__ = ["ApiKeyRow", "AuditRow", "CameraGrantRow", "RefreshTokenRow", "TokenFamilyRow", "UserRow"]
+__all__ = [
+    "ApiKeyRow",
+    "AuditRow",
+    "CameraGrantRow",
+    "InvitationRow",
+    "LoginDelayRow",
+    "RefreshTokenRow",
+    "TokenFamilyRow",
+    "UserRow",
+]
 
 
 class UserRow(Base):
@@ -23,9 +32,17 @@ class UserRow(Base):
     """Tokens that carry another are void."""
     language: Mapped[str] = mapped_column(String(16))
     time_zone: Mapped[str] = mapped_column(String(64))
+    preferences: Mapped[dict[str, Any]] = mapped_column(Json, server_default="{}")
+    """What the web page remembers for its user."""
     failed_logins: Mapped[int] = mapped_column(Integer)
     login_after: Mapped[str | None] = mapped_column(UtcTime)
     """No login is tried before; set by failed ones."""
+    totp_secret: Mapped[str] = mapped_column(Text, server_default="")
+    """The second factor's secret, sealed; "" where there is none."""
+    totp_step: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    """The last time step that was used: a code is good once."""
+    totp_recovery: Mapped[list[str]] = mapped_column(Json, server_default="[]")
+    """SHA-256 of the recovery codes that are left."""
     created_at: Mapped[str] = mapped_column(UtcTime)
     updated_at: Mapped[str] = mapped_column(UtcTime)
     last_login_at: Mapped[str | None] = mapped_column(UtcTime)
@@ -59,6 +76,33 @@ class RefreshTokenRow(Base):
     created_at: Mapped[str] = mapped_column(UtcTime)
     expires_at: Mapped[str] = mapped_column(UtcTime)
     used_at: Mapped[str | None] = mapped_column(UtcTime)
+
+
+class InvitationRow(Base):
+    """Whoever has the token may make one account with this role and these cameras."""
+
+    __tablename__ = "invitations"
+
+    id: Mapped[str] = mapped_column(Key, primary_key=True)
+    token_hash: Mapped[str] = mapped_column(String(64), unique=True)
+    role: Mapped[str] = mapped_column(String(16))
+    grants: Mapped[dict[str, Any]] = mapped_column(Json)
+    """{"cameras": [id…], "groups": [id…]}"""
+    note: Mapped[str] = mapped_column(String(200))
+    created_by: Mapped[str] = mapped_column(String(200))
+    created_at: Mapped[str] = mapped_column(UtcTime)
+    expires_at: Mapped[str] = mapped_column(UtcTime)
+    used_at: Mapped[str | None] = mapped_column(UtcTime)
+
+
+class LoginDelayRow(Base):
+    """Failed logins of one network, whatever the name they tried."""
+
+    __tablename__ = "login_delays"
+
+    network: Mapped[str] = mapped_column(String(64), primary_key=True)
+    failed: Mapped[int] = mapped_column(Integer)
+    login_after: Mapped[str] = mapped_column(UtcTime)
 
 
 class ApiKeyRow(Base):

@@ -18,6 +18,13 @@ class CameraRow(Base):
     camera_id: Mapped[str] = mapped_column(String(63), primary_key=True)
     name: Mapped[str] = mapped_column(String(200))
     url: Mapped[str] = mapped_column(Text)
+    """As it may be shown."""
+    sealed_url: Mapped[str] = mapped_column(Text, server_default="")
+    """The URL with its credentials, sealed; "" where it has none."""
+    sub_url: Mapped[str] = mapped_column(Text, server_default="")
+    sealed_sub_url: Mapped[str] = mapped_column(Text, server_default="")
+    settings: Mapped[dict[str, Any]] = mapped_column(Json, server_default="{}")
+    """The rest of core.cameras.CameraConfig: core.cameras.CameraSettings."""
     enabled: Mapped[bool] = mapped_column(Boolean)
     autostart: Mapped[bool] = mapped_column(Boolean)
     vad_type: Mapped[str] = mapped_column(String(64))
@@ -56,8 +63,10 @@ class ZoneRow(Base):
     camera_id: Mapped[str] = mapped_column(ForeignKey("cameras.camera_id", ondelete="CASCADE"))
     name: Mapped[str] = mapped_column(String(200))
     kind: Mapped[str] = mapped_column(String(16))
-    """"zone" names a place, "ignore" is not analysed, "private" is blackened in every picture."""
+    """A core.cameras.ZoneKind."""
     points: Mapped[list[Any]] = mapped_column(Json)
+    settings: Mapped[dict[str, Any]] = mapped_column(Json, server_default="{}")
+    """Direction and schedule, where it has them."""
     created_at: Mapped[str] = mapped_column(UtcTime)
     updated_at: Mapped[str] = mapped_column(UtcTime)
 

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from core.db.tables.base import Base, Json, Key, UtcTime
 
-__all__ = ["ChannelRow", "DeliveryRow", "OutboxRow", "RuleRow", "SuppressionRow"]
+__all__ = ["ChannelRow", "DeliveryRow", "OutboxRow", "PushSubscriptionRow", "RuleRow", "SuppressionRow"]
 
 _WAITING = text("state = 'waiting'")
 
@@ -20,6 +20,8 @@ class ChannelRow(Base):
     kind: Mapped[str] = mapped_column(String(32))
     enabled: Mapped[bool] = mapped_column(Boolean)
     settings: Mapped[dict[str, Any]] = mapped_column(Json)
+    sealed: Mapped[str] = mapped_column(Text, server_default="")
+    """Its secrets (passwords, tokens, keys) as sealed JSON; never shown."""
     created_at: Mapped[str] = mapped_column(UtcTime)
     updated_at: Mapped[str] = mapped_column(UtcTime)
 
@@ -37,6 +39,21 @@ class RuleRow(Base):
     actions: Mapped[dict[str, Any]] = mapped_column(Json)
     created_at: Mapped[str] = mapped_column(UtcTime)
     updated_at: Mapped[str] = mapped_column(UtcTime)
+
+
+class PushSubscriptionRow(Base):
+    """A browser that wants to be told, for its user."""
+
+    __tablename__ = "push_subscriptions"
+    __table_args__ = (Index(None, "user_id"),)
+
+    id: Mapped[str] = mapped_column(Key, primary_key=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    endpoint_hash: Mapped[str] = mapped_column(String(64), unique=True)
+    sealed: Mapped[str] = mapped_column(Text)
+    """Endpoint and keys, as sealed JSON."""
+    created_at: Mapped[str] = mapped_column(UtcTime)
+    failed_at: Mapped[str | None] = mapped_column(UtcTime)
 
 
 class OutboxRow(Base):

@@ -1,0 +1,1 @@
+"""What guards the rest: sealed secrets, allowed networks, passwords, tokens, permissions."""
