@@ -7,16 +7,19 @@ __all__ = [
     "AddressRefused",
     "BusError",
     "ConfigError",
+    "Conflict",
     "DatabaseError",
     "FrameGone",
     "HaetaeError",
     "ModelError",
+    "NotFound",
     "RemoteError",
     "RequestTimeout",
     "SecretError",
     "SegmentTooLarge",
     "SourceError",
     "StateError",
+    "TokenRefused",
     "WireError",
 ]
 
@@ -31,6 +34,18 @@ class HaetaeError(Exception):
 
 class ConfigError(HaetaeError):
     """The configuration, or an argument on the command line, cannot be used."""
+
+
+class NotFound(HaetaeError):
+    """What was asked for is not there, or is not to be seen by whoever asks."""
+
+
+class Conflict(HaetaeError):
+    """It cannot be done as things are: a name is taken, or somebody else was first."""
+
+
+class TokenRefused(HaetaeError):
+    """A token or ticket is not valid, not of this kind, used up, or over."""
 
 
 class SecretError(HaetaeError):

@@ -28,6 +28,7 @@ def added() -> dict[str, tuple[sa.Column, ...]]:
         "zones": (json("settings"),),
         "notification_channels": (text("sealed"),),
         "users": (
+            sa.Column("all_cameras", sa.Boolean(), nullable=False, server_default=sa.false()),
             json("preferences"),
             text("totp_secret"),
             sa.Column("totp_step", sa.BigInteger(), nullable=False, server_default="0"),

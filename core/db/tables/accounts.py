@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, CheckConstraint, ForeignKey, Index, Integer, String, Text
+from sqlalchemy import BigInteger, Boolean, CheckConstraint, ForeignKey, Index, Integer, String, Text, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from core.db.tables.base import Base, Json, Key, UtcTime
@@ -27,6 +27,8 @@ class UserRow(Base):
     password_hash: Mapped[str] = mapped_column(Text)
     """argon2id, with its parameters and salt."""
     role: Mapped[str] = mapped_column(String(16))
+    all_cameras: Mapped[bool] = mapped_column(Boolean, server_default=false())
+    """Sees every camera, those to come included; otherwise those that are granted."""
     enabled: Mapped[bool] = mapped_column(Boolean)
     token_version: Mapped[int] = mapped_column(Integer)
     """Tokens that carry another are void."""

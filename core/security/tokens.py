@@ -1,0 +1,152 @@
+"""Tokens: signed short-lived ones (JWT), opaque ones that are stored as hashes, and tickets that are used once."""
+
+import enum
+import hashlib
+import os
+import secrets
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jwt
+import msgspec
+
+from core.errors import SecretError, TokenRefused
+from core.ids import uuid7
+
+__all__ = ["Claims", "KeyRing", "Tickets", "TokenKind", "hash_token", "new_token"]
+
+ISSUER = "haetae"
+ALGORITHM = "HS256"
+KEY_FILE = "signing.keys"
+KEPT_KEYS = 2
+"""The current key and the one before: what it signed lives on until it expires."""
+
+
+class TokenKind(enum.StrEnum):
+    """`typ` of a token: one kind is never taken for another."""
+
+    ACCESS = "access"
+    MEDIA = "media"
+    """In a cookie, for pictures and clips that a page shows: good for reading those only."""
+
+
+class Claims(msgspec.Struct, frozen=True):
+    user_id: str
+    session_id: str
+    token_version: int
+    """The user's when it was issued; void where theirs is another by now."""
+
+
+def new_token(prefix: str) -> str:
+    """256 random bits; the prefix says what it is, to people and to scanners for leaked secrets."""
+    return f"{prefix}_{secrets.token_urlsafe(32)}"
+
+
+def hash_token(token: str) -> str:
+    """As it is stored. Random tokens need no slow hash."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+class KeyRing:
+    """Signs with the newest key, reads with all; the file is 0600, a line a key, "kid secret", the newest first."""
+
+    def __init__(self, folder: Path) -> None:
+        """Reads the keys, or makes the first; raises SecretError."""
+        self._file = folder / KEY_FILE
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not self._file.exists():
+                self._write([])
+            if self._file.stat().st_mode & 0o077:
+                raise SecretError(f"{self._file} may be read by others", f"chmod 600 {self._file}")
+            self._keys = self._read()
+        except (OSError, ValueError) as error:
+            raise SecretError(f"cannot read {self._file}: {error}", "remove it: everybody logs in again") from error
+
+    def _read(self) -> dict[str, str]:
+        keys = dict(line.split() for line in self._file.read_text().splitlines() if line.strip())
+        if not keys:
+            raise ValueError("it is empty")
+        return keys
+
+    def _write(self, older: list[str]) -> None:
+        lines = [f"{secrets.token_hex(4)} {secrets.token_urlsafe(48)}", *older][:KEPT_KEYS]
+        number, name = tempfile.mkstemp(dir=self._file.parent)
+        with os.fdopen(number, "w") as file:
+            file.write("\n".join(lines) + "\n")
+            file.flush()
+            os.fsync(number)
+        Path(name).replace(self._file)
+
+    def rotate(self) -> None:
+        """A new key signs from now on; what the one before it signed is still read."""
+        self._write([f"{kid} {secret}" for kid, secret in self._keys.items()])
+        self._keys = self._read()
+
+    def sign(self, kind: TokenKind, claims: Claims, *, now_s: float, lifetime_s: float) -> str:
+        kid = next(iter(self._keys))
+        body = {
+            "iss": ISSUER,
+            "aud": ISSUER,
+            "typ": kind,
+            "sub": claims.user_id,
+            "sid": claims.session_id,
+            "ver": claims.token_version,
+            "jti": str(uuid7()),
+            "iat": int(now_s),
+            "exp": int(now_s + lifetime_s),
+        }
+        return jwt.encode(body, self._keys[kid], ALGORITHM, headers={"kid": kid})
+
+    def read(self, kind: TokenKind, token: str) -> Claims:
+        """Raises TokenRefused for one that is not ours, not of this kind, or over."""
+        try:
+            kid = jwt.get_unverified_header(token).get("kid")
+            secret = self._keys.get(kid) if isinstance(kid, str) else None
+            if secret is None:
+                raise TokenRefused("the token was not signed here")
+            body: dict[str, Any] = jwt.decode(
+                token,
+                secret,
+                algorithms=[ALGORITHM],
+                audience=ISSUER,
+                issuer=ISSUER,
+                options={"require": ["exp", "iat", "sub", "jti", "aud", "iss"]},
+                leeway=5,
+            )
+        except jwt.ExpiredSignatureError as error:
+            raise TokenRefused("the token has expired") from error
+        except (jwt.PyJWTError, ValueError) as error:
+            raise TokenRefused("the token is not valid") from error
+        if body.get("typ") != kind or not isinstance(body.get("ver"), int):
+            raise TokenRefused("the token is of another kind")
+        return Claims(str(body["sub"]), str(body.get("sid", "")), body["ver"])
+
+
+class Tickets:
+    """Short-lived tickets, each good once, in memory: whoever opens a socket shows one. Safe from several threads."""
+
+    def __init__(self, monotonic: Callable[[], float], lifetime_s: float = 30.0, limit: int = 10_000) -> None:
+        self._monotonic, self._lifetime_s, self._limit = monotonic, lifetime_s, limit
+        self._held: dict[str, tuple[float, Any]] = {}
+        self._lock = threading.Lock()
+
+    def issue(self, what: Any) -> str:
+        token = new_token("ticket")
+        with self._lock:
+            now = self._monotonic()
+            while self._held and (len(self._held) >= self._limit or next(iter(self._held.values()))[0] <= now):
+                del self._held[next(iter(self._held))]
+            self._held[hash_token(token)] = now + self._lifetime_s, what
+        return token
+
+    def use(self, token: str) -> Any:
+        """What it was issued for; raises TokenRefused for one that was used, is too old, or never was."""
+        with self._lock:
+            until, what = self._held.pop(hash_token(token), (0.0, None))
+        if until <= self._monotonic():
+            raise TokenRefused("the ticket was used, or is too old")
+        return what
