@@ -1,12 +1,12 @@
 """Time, as a value that can be passed in: UTC for what is stored, monotonic for what is measured."""
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from core.errors import ConfigError
 
-__all__ = ["Clock", "FakeClock", "SystemClock", "normal_utc", "utc_iso"]
+__all__ = ["Clock", "FakeClock", "SystemClock", "later_utc", "normal_utc", "utc_iso"]
 
 
 class Clock(Protocol):
@@ -61,6 +61,11 @@ class FakeClock:
 def utc_iso(at: datetime) -> str:
     """`at` as RFC 3339 in UTC with microseconds; sorts as text."""
     return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def later_utc(at: str, seconds: float) -> str:
+    """So many seconds after `at`, both as `utc_iso` writes them."""
+    return utc_iso(datetime.fromisoformat(at) + timedelta(seconds=seconds))
 
 
 def normal_utc(text: str) -> str:

@@ -1,0 +1,100 @@
+"""What every process of Haetae does at its start and end: arguments, parent, signals."""
+
+import argparse
+import ctypes
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+import structlog
+
+from core.config import Config, load_config
+from core.errors import HaetaeError
+from core.logs import configure_logging
+
+__all__ = ["EXIT_CONFIG", "StopFlag", "die_with_parent", "fail", "parse_role_args", "process_environment"]
+
+log = structlog.get_logger()
+
+EXIT_CONFIG = 78
+"""sysexits.h EX_CONFIG: starting again will not help until a person changes something."""
+
+_PR_SET_PDEATHSIG = 1
+
+
+class StopFlag:
+    """Set by SIGTERM or SIGINT, or by hand; made in the main thread."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._event.set()
+
+    def set(self) -> None:
+        self._event.set()
+
+    def is_set(self) -> bool:
+        return self._event.is_set()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Sleeps up to `timeout_s`; returns whether to stop."""
+        return self._event.wait(timeout_s)
+
+
+def die_with_parent(parent: int) -> None:
+    """Asks the kernel for SIGTERM when the parent's spawning thread ends; exits at once if it already has."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        log.warning("parent_gone", parent=parent)
+        sys.exit(0)
+
+
+def parse_role_args(role: str, argv: Sequence[str] | None = None, **more: str) -> tuple[argparse.Namespace, Config]:
+    """The arguments all roles share (--parent, --config, --data) and those named in `more` (name=help, required).
+
+    Configures logging under the role's name; a configuration that cannot be used ends the process with EXIT_CONFIG.
+    """
+    parser = argparse.ArgumentParser(prog=f"haetae {role}")
+    parser.add_argument("--parent", type=int, default=0, help="end when this process, our parent, ends")
+    parser.add_argument("--supervised", action="store_true", help="end when whoever started us ends")
+    parser.add_argument("--config", type=Path, help="haetae.toml")
+    parser.add_argument("--data", help="data folder")
+    for name, text in more.items():
+        parser.add_argument(f"--{name}", required=True, help=text)
+    args = parser.parse_args(argv)
+    if args.supervised and not args.parent:
+        args.parent = os.getppid()
+    try:
+        config = load_config(args.config, **({"paths": {"data": args.data}} if args.data else {}))
+        configure_logging(config.log, role)
+        config.make_dirs()
+    except HaetaeError as error:
+        sys.exit(fail(error))
+    if args.parent:
+        die_with_parent(args.parent)
+    return args, config
+
+
+def fail(error: HaetaeError) -> int:
+    """Says on stderr what is wrong and what to do, and returns EXIT_CONFIG."""
+    print(f"haetae: {error}" + (f"\n  {error.hint}" if error.hint else ""), file=sys.stderr, flush=True)
+    return EXIT_CONFIG
+
+
+def process_environment(config: Config) -> dict[str, str]:
+    """The environment in which a child finds the same data and run folders, wherever it runs."""
+    return {
+        **os.environ,
+        "HAETAE_PATHS__DATA": str(config.data_dir),
+        "HAETAE_PATHS__RUN": str(config.run_dir),
+        **({"HAETAE_CONFIG": str(config.file)} if config.file else {}),
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
