@@ -1,1 +1,1 @@
-"""The HTTP API and the web interface."""
+"""The control plane: a REST API under /api/v1, one folder per area."""

@@ -11,7 +11,7 @@ import tempfile
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, cast, get_origin
+from typing import Annotated, Any, Literal, cast, get_origin
 
 import msgspec
 from msgspec import Meta
@@ -21,6 +21,7 @@ from core.events.model import Severity
 from core.security.networks import AllowedNetworks
 
 __all__ = [
+    "ApiConfig",
     "BackupConfig",
     "BusConfig",
     "Config",
@@ -188,6 +189,40 @@ class NetworksConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=
     vlm: tuple[str, ...] = ("loopback", "private")
 
 
+class ApiConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The REST API and the web page."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 is all of this machine's."""
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8420
+    """0 takes any that is free."""
+    tls_certificate: str = ""
+    """PEM file with the certificate and its chain; with tls_key, HTTPS is spoken and plain HTTP is not."""
+    tls_key: str = ""
+    plain_http: bool = False
+    """Speak plain HTTP on other addresses than loopback: passwords and pictures may then be read on the network."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses of reverse proxies, whose X-Forwarded-For and X-Forwarded-Proto are believed."""
+    origins: tuple[str, ...] = ()
+    """Other web pages that may use the API from a browser, such as https://wall.example; none by default."""
+    registration: Literal["closed", "invitation", "open"] = "closed"
+    """Who may make an account: nobody but administrators, whoever was invited, or anybody (as a viewer of nothing)."""
+    access_minutes: Annotated[float, Meta(ge=1, le=60)] = 15.0
+    """Life of an access token."""
+    session_idle_days: Annotated[float, Meta(gt=0, le=90)] = 7.0
+    """A session that is not refreshed for so long is over."""
+    session_days: Annotated[float, Meta(gt=0, le=365)] = 30.0
+    """Any session is over after so long."""
+    requests_per_s: Annotated[float, Meta(gt=0, le=10_000)] = 50.0
+    """Of one user or key; of one address where nobody is logged in, a quarter. Bursts of ten times as many pass."""
+    body_kb: Annotated[int, Meta(ge=16, le=100_000)] = 1000
+    """The largest request body."""
+
+    @property
+    def secure(self) -> bool:
+        return bool(self.tls_certificate)
+
+
 class LogConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     level: str = "info"
     """debug, info, warning or error."""
@@ -209,6 +244,7 @@ class Config(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     retention: RetentionConfig = RetentionConfig()
     backup: BackupConfig = BackupConfig()
     networks: NetworksConfig = NetworksConfig()
+    api: ApiConfig = ApiConfig()
     log: LogConfig = LogConfig()
     file: Path | None = None
     """Where it was read from; set by load_config."""

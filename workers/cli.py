@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from core.errors import HaetaeError
+from core.version import VERSION
 
 __all__ = ["main"]
 
@@ -20,6 +21,7 @@ COMMANDS = {
     "doctor": "check this machine, and say what to do",
     "frames": "show every frame ring, live",
     "stats": "count events by day, week or month",
+    "user": "add, list and reset accounts",
     "db": "upgrade, check, back up, restore or move the database",
 }
 
@@ -40,9 +42,7 @@ def main(argv: list[str] | None = None) -> int:
             subparsers.add_parser(name, help=text)
     args = parser.parse_args(words)
     if args.version:
-        from importlib.metadata import version  # noqa: PLC0415 - most commands do without
-
-        print(f"haetae {version('haetae')}")
+        print(f"haetae {VERSION}")
         return 0
     if not args.command:
         parser.print_help()

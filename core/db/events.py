@@ -16,7 +16,7 @@ from core.db.tables import (
     EventStepRow,
     FeedbackRow,
 )
-from core.errors import ConfigError
+from core.errors import ConfigError, NotFound
 from core.events.model import AnomalyEvent, EventMedia, EventState, EventStep
 from core.ids import CameraId, EventId, uuid7
 
@@ -27,6 +27,7 @@ __all__ = [
     "StoredEvent",
     "acknowledge",
     "add_feedback",
+    "cameras_of",
     "count_events",
     "events_after",
     "get_detail",
@@ -197,6 +198,13 @@ def _parts(row: Any, struct: type[msgspec.Struct], event_id: EventId) -> Any:
     return select(*(getattr(row, name) for name in struct.__struct_fields__)).where(row.event_id == event_id)
 
 
+def cameras_of(engine: Engine, event_ids: Iterable[EventId]) -> dict[EventId, CameraId]:
+    """The camera of each event that is there."""
+    query = select(EventRow.id, EventRow.camera_id).where(EventRow.id.in_(sorted(set(event_ids))))
+    with engine.connect() as connection:
+        return {EventId(row.id): CameraId(row.camera_id) for row in connection.execute(query)}
+
+
 def open_events(engine: Engine, camera_id: CameraId) -> list[AnomalyEvent]:
     """What is stored as still going on, with files and steps."""
     query = select(EventRow.id).where(EventRow.camera_id == camera_id, EventRow.state == str(EventState.OPEN))
@@ -266,25 +274,25 @@ def undo_acknowledgement(engine: Engine, event_id: EventId, *, actor: str, at: s
 
 
 def set_locked(engine: Engine, event_id: EventId, *, locked: bool) -> None:
-    """Keeps an event and its files from retention, or no longer; raises ConfigError where there is none."""
+    """Keeps an event and its files from retention, or no longer; raises NotFound where there is none."""
     with engine.begin() as connection:
         first = take_numbers(connection, "events", 1)
         changed = update(EventRow).where(EventRow.id == event_id).values(locked=locked).returning(EventRow.id)
         taken = connection.execute(changed).scalars().all()
         _renumber(connection, taken, first)
     if not taken:
-        raise ConfigError(f"there is no event {event_id!r}")
+        raise NotFound(f"there is no event {event_id!r}")
 
 
 def add_feedback(
     engine: Engine, event_id: EventId, *, verdict: str, actor: str, at: str, user_id: str | None = None, note: str = ""
 ) -> None:
-    """Stores what a person says that it was, "normal" or "real"; raises ConfigError for anything else."""
+    """Stores what a person says that it was, "normal" or "real"; raises ConfigError, NotFound."""
     if verdict not in {"normal", "real"}:
         raise ConfigError(f"not a verdict: {verdict[:40]!r}", '"normal" or "real"')
     with engine.begin() as connection:
         if not connection.execute(select(EventRow.id).where(EventRow.id == event_id)).first():
-            raise ConfigError(f"there is no event {event_id!r}")
+            raise NotFound(f"there is no event {event_id!r}")
         connection.execute(
             insert(FeedbackRow).values(
                 id=str(uuid7()), event_id=event_id, at=at, actor=actor, user_id=user_id, verdict=verdict, note=note

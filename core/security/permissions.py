@@ -39,10 +39,11 @@ class Scope(enum.StrEnum):
 
 
 class Need(msgspec.Struct, frozen=True):
-    """What a route asks of whoever calls it. Without a scope no API key will do: it is for people."""
+    """What a route asks of whoever calls it. Without a scope it is for people: no API key will do, or any."""
 
     role: Role
     scope: Scope | None = None
+    any_key: bool = False
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,7 +60,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     key_id: str = ""
 
     def may(self, need: Need) -> bool:
-        if self.scopes is not None and (need.scope is None or need.scope not in self.scopes):
+        if self.scopes is not None and not need.any_key and need.scope not in self.scopes:
             return False
         return self.role.rank >= need.role.rank
 

@@ -62,15 +62,20 @@ class KeyRing:
                 self._write([])
             if self._file.stat().st_mode & 0o077:
                 raise SecretError(f"{self._file} may be read by others", f"chmod 600 {self._file}")
-            self._keys = self._read()
+            self._changed_ns, self._held = 0, dict[str, str]()
+            self._keys()
         except (OSError, ValueError) as error:
             raise SecretError(f"cannot read {self._file}: {error}", "remove it: everybody logs in again") from error
 
-    def _read(self) -> dict[str, str]:
-        keys = dict(line.split() for line in self._file.read_text().splitlines() if line.strip())
-        if not keys:
-            raise ValueError("it is empty")
-        return keys
+    def _keys(self) -> dict[str, str]:
+        """By kid, the newest first; read again when another process has rotated them."""
+        changed_ns = self._file.stat().st_mtime_ns
+        if changed_ns != self._changed_ns:
+            keys = dict(line.split() for line in self._file.read_text().splitlines() if line.strip())
+            if not keys:
+                raise ValueError("it is empty")
+            self._held, self._changed_ns = keys, changed_ns
+        return self._held
 
     def _write(self, older: list[str]) -> None:
         lines = [f"{secrets.token_hex(4)} {secrets.token_urlsafe(48)}", *older][:KEPT_KEYS]
@@ -83,11 +88,11 @@ class KeyRing:
 
     def rotate(self) -> None:
         """A new key signs from now on; what the one before it signed is still read."""
-        self._write([f"{kid} {secret}" for kid, secret in self._keys.items()])
-        self._keys = self._read()
+        self._write([f"{kid} {secret}" for kid, secret in self._keys().items()])
 
     def sign(self, kind: TokenKind, claims: Claims, *, now_s: float, lifetime_s: float) -> str:
-        kid = next(iter(self._keys))
+        keys = self._keys()
+        kid = next(iter(keys))
         body = {
             "iss": ISSUER,
             "aud": ISSUER,
@@ -99,13 +104,13 @@ class KeyRing:
             "iat": int(now_s),
             "exp": int(now_s + lifetime_s),
         }
-        return jwt.encode(body, self._keys[kid], ALGORITHM, headers={"kid": kid})
+        return jwt.encode(body, keys[kid], ALGORITHM, headers={"kid": kid})
 
     def read(self, kind: TokenKind, token: str) -> Claims:
         """Raises TokenRefused for one that is not ours, not of this kind, or over."""
         try:
             kid = jwt.get_unverified_header(token).get("kid")
-            secret = self._keys.get(kid) if isinstance(kid, str) else None
+            secret = self._keys().get(kid) if isinstance(kid, str) else None
             if secret is None:
                 raise TokenRefused("the token was not signed here")
             body: dict[str, Any] = jwt.decode(

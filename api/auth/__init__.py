@@ -1,0 +1,5 @@
+"""Logging in: accounts, sessions, second factors."""
+
+from api.auth.routes import router
+
+__all__ = ["router"]

@@ -1,0 +1,153 @@
+"""What handlers work with: databases, keys, the other processes; made once, closed once."""
+
+import ipaddress
+import threading
+from typing import Any
+
+import structlog
+import zmq
+from litestar import Request
+from sqlalchemy import Connection
+
+from api.limits import RateLimiter
+from api.problems import request_id
+from core.clock import Clock, utc_iso
+from core.config import Config
+from core.db import make_engine
+from core.db.audit import write_audit
+from core.db.statistics import StatisticsReader
+from core.frames import RingSet
+from core.ids import NodeId
+from core.security.passwords import Passwords
+from core.security.permissions import Principal
+from core.security.secrets import SecretBox
+from core.security.tokens import KeyRing, Tickets
+from core.wire.rpc import RequestClient
+
+__all__ = ["Call", "Peer", "Services", "address_of", "caller", "network_of"]
+
+log = structlog.get_logger()
+
+VIEWED_S = 600.0
+KEPT_VIEWS = 5_000
+Call = Request[Principal | None, Any, Any]
+
+
+def address_of(request: Any) -> str:
+    """The caller's address; behind a trusted proxy, the one that it names."""
+    return request.client.host if request.client else ""
+
+
+def caller(request: Call) -> Principal:
+    """Who is asking, on a route that is not public."""
+    principal = request.scope["user"]
+    if principal is None:
+        raise RuntimeError("a public route asked who is calling")
+    return principal
+
+
+def network_of(address: str) -> str:
+    """The network that failed logins are counted for: /24 of IPv4, /64 of IPv6."""
+    try:
+        one = ipaddress.ip_address(address)
+    except ValueError:
+        return address[:64]
+    return str(ipaddress.ip_network(f"{address}/{24 if one.version == 4 else 64}", strict=False))
+
+
+class Peer:
+    """Requests to another process, from any thread, one at a time."""
+
+    def __init__(self, context: "zmq.Context[Any]", endpoint: str, reply_type: Any) -> None:
+        self._client = RequestClient(context, endpoint, reply_type)
+        self._lock = threading.Lock()
+
+    def call(self, message: Any, timeout_s: float = 2.0) -> Any:
+        """The reply; raises RequestTimeout or RemoteError."""
+        with self._lock:
+            return self._client.call(message, timeout_s)
+
+    def close(self) -> None:
+        self._client.close()
+
+
+class Services:
+    """Shared by all handlers; safe from several threads."""
+
+    def __init__(self, config: Config, clock: Clock, peers: dict[str, Any]) -> None:
+        """`peers`: role -> type of its replies. Raises HaetaeError where keys or the database URL cannot be used."""
+        self.config, self.clock = config, clock
+        self.reader = make_engine(config.database_url)
+        self.writer = make_engine(config.database_url, writer=True)
+        self.passwords = Passwords()
+        self.box = SecretBox(config.secrets_dir)
+        self.keys = KeyRing(config.secrets_dir)
+        self.tickets = Tickets(clock.monotonic)
+        self.statistics = StatisticsReader(self.reader, clock)
+        self.rings = RingSet(config.run_dir)
+        self.rings_lock = threading.Lock()
+        rate = config.api.requests_per_s
+        self.limiter = RateLimiter(rate, rate * 10, clock.monotonic)
+        self.strangers = RateLimiter(rate / 4, rate * 2.5, clock.monotonic)
+        self._context = zmq.Context()
+        self.peers = {role: Peer(self._context, config.endpoint(role), kind) for role, kind in peers.items()}
+        self.pending_factors: dict[str, str] = {}
+        """Secrets of second factors that wait for their first code, by user."""
+        self._viewed: dict[tuple[str, str, str], float] = {}
+        self._viewed_lock = threading.Lock()
+        self.closing = threading.Event()
+
+    def now(self) -> str:
+        return utc_iso(self.clock.now())
+
+    def audit(
+        self,
+        connection: Connection,
+        request: Any,
+        action: str,
+        target: str = "",
+        detail: dict[str, Any] | None = None,
+        *,
+        actor: str = "",
+    ) -> None:
+        """Adds to the audit log in the caller's transaction."""
+        principal = request.scope.get("user")
+        write_audit(
+            connection,
+            at=self.now(),
+            node_id=NodeId(self.config.node_id),
+            actor=actor or (principal.actor if principal else ""),
+            action=action,
+            target=target,
+            detail=detail,
+            address=address_of(request),
+            request_id=request_id(request.scope),
+        )
+
+    def audit_now(
+        self, request: Any, action: str, target: str = "", detail: dict[str, Any] | None = None, *, actor: str = ""
+    ) -> None:
+        """The same in a transaction of its own: for what was refused, and for what was only looked at."""
+        with self.writer.begin() as connection:
+            self.audit(connection, request, action, target, detail, actor=actor)
+
+    def audit_view(self, request: Any, target: str, what: str) -> None:
+        """Who looked at footage; the same person at the same thing once in `VIEWED_S`."""
+        mark = (caller(request).actor, target, what)
+        now = self.clock.monotonic()
+        with self._viewed_lock:
+            if now - self._viewed.get(mark, -VIEWED_S) < VIEWED_S:
+                return
+            if len(self._viewed) >= KEPT_VIEWS:
+                self._viewed.clear()
+            self._viewed[mark] = now
+        self.audit_now(request, "footage.viewed", target, {"what": what})
+
+    def close(self) -> None:
+        self.closing.set()
+        for peer in self.peers.values():
+            peer.close()
+        self._context.destroy(linger=0)
+        self.rings.close()
+        self.reader.dispose()
+        self.writer.dispose()
