@@ -150,7 +150,7 @@ def _answer_validation(request: Request[Any, Any, Any], error: ValidationExcepti
 def _parameter_errors(error: ValidationException) -> list[FieldError]:
     extra: Any = error.extra if isinstance(error.extra, list) else []
     return [
-        FieldError(field=f"{one.get('source', 'query')}.{one['key']}", message=one["message"])
+        FieldError(field=f"{getattr(one.get('source'), 'value', 'query')}.{one['key']}", message=one["message"])
         for one in extra
         if isinstance(one, dict) and one.get("source") != "body" and one.get("key", "data") != "data"
     ]
