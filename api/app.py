@@ -12,7 +12,7 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import ControllerRouterHandler, Message, Scope
 
-from api import auth, events, stats, system, users
+from api import auth, cameras, events, stats, system, users
 from api.guard import PUBLIC, Principals, authorise
 from api.problems import exception_handlers, request_id
 from api.services import Services
@@ -22,7 +22,14 @@ __all__ = ["create_app"]
 
 log = structlog.get_logger()
 
-AREAS: Sequence[ControllerRouterHandler] = [auth.router, users.router, events.router, stats.router, system.router]
+AREAS: Sequence[ControllerRouterHandler] = [
+    auth.router,
+    users.router,
+    cameras.router,
+    events.router,
+    stats.router,
+    system.router,
+]
 HEADERS = {
     b"x-content-type-options": b"nosniff",
     b"referrer-policy": b"no-referrer",

@@ -24,6 +24,7 @@ __all__ = [
     "ApiConfig",
     "BackupConfig",
     "BusConfig",
+    "CamerasConfig",
     "Config",
     "InferenceConfig",
     "LogConfig",
@@ -178,6 +179,28 @@ class ManagerConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     concurrent_starts: Count = 4
 
 
+class CamerasConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What holds for all cameras; what belongs to one is in the database."""
+
+    roots: tuple[str, ...] = ()
+    """Files, folders and devices that come through the API lie beneath one of these; the command line is free."""
+    open_s: Positive = 8.0
+    """Time to connect and to get a first picture."""
+    read_s: Positive = 6.0
+    """Silence after which a source counts as stalled."""
+    decode_s: Positive = 5.0
+    """Time that decoding one picture may take before the process counts as hung."""
+    reconnect_s: Positive = 0.5
+    """First wait before connecting again; it doubles each time."""
+    reconnect_max_s: Positive = 30.0
+    clip_mb: Positive = 64.0
+    """Packets of one camera that are kept in memory for its clips, 10^6 bytes; of more, the oldest go."""
+    clip_max_s: Positive = 120.0
+    """A clip is cut there; its event goes on."""
+    disk_reserve_mb: Annotated[float, Meta(ge=0)] = 500.0
+    """Room on the disk, 10^6 bytes, below which no clips are written."""
+
+
 class NetworksConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where Haetae may connect to for its users: "loopback", "private", "public", or networks such as 10.1.0.0/16.
 
@@ -245,6 +268,7 @@ class Config(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     backup: BackupConfig = BackupConfig()
     networks: NetworksConfig = NetworksConfig()
     api: ApiConfig = ApiConfig()
+    cameras: CamerasConfig = CamerasConfig()
     log: LogConfig = LogConfig()
     file: Path | None = None
     """Where it was read from; set by load_config."""

@@ -12,7 +12,7 @@ from core.config import LogConfig
 
 __all__ = ["configure_logging", "redact"]
 
-_URL_SECRET = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^\s/@'\"]*@")
+_URL_SECRET = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^\s/'\"]*@")
 _NAMED_SECRET = re.compile(
     r"(?i)(\b(?:password|passwd|pwd|secret|token|api[_-]?key|authorization)\b['\"]?\s*[=:]\s*)"
     r"(?:bearer\s+|basic\s+)?(?:\"[^\"]*\"|'[^']*'|[^\s,;&'\"}]+)"

@@ -1,5 +1,15 @@
-"""What a camera is: its configuration (desired), its status (observed), and how its URL is read."""
+"""What a camera is: its configuration (desired), its status (observed), its zones, and how its URL is read."""
 
-from core.cameras.model import CameraConfig, CameraPhase, CameraStatus
+from core.cameras.model import CameraConfig, CameraPhase, CameraSettings, CameraStatus, Transport
+from core.cameras.zones import Weekly, Zone, ZoneKind
 
-__all__ = ["CameraConfig", "CameraPhase", "CameraStatus"]
+__all__ = [
+    "CameraConfig",
+    "CameraPhase",
+    "CameraSettings",
+    "CameraStatus",
+    "Transport",
+    "Weekly",
+    "Zone",
+    "ZoneKind",
+]

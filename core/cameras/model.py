@@ -1,44 +1,94 @@
 """CameraConfig, the desired state of a camera, and CameraStatus, what is observed of it."""
 
 import enum
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from core.ids import CameraId
 
-__all__ = ["CameraConfig", "CameraPhase", "CameraStatus"]
+__all__ = ["CameraConfig", "CameraPhase", "CameraSettings", "CameraStatus", "Transport"]
+
+
+Seconds = Annotated[float, Meta(ge=0, le=60)]
+
+
+class Transport(enum.StrEnum):
+    """How RTP comes: within the RTSP connection, or beside it as datagrams."""
+
+    TCP = "tcp"
+    UDP = "udp"
+
+
+class CameraSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What else can be set of a camera; each has a default that suits most."""
+
+    transport: Annotated[Transport, Meta(title="RTP transport", description="of RTSP; UDP loses what TCP repeats")] = (
+        Transport.TCP
+    )
+    rotation: Annotated[
+        Literal[0, 90, 180, 270], Meta(title="Rotation", description="clockwise degrees by which the picture is turned")
+    ] = 0
+    record: Annotated[bool, Meta(title="Clips", description="each event gets a video clip")] = True
+    pre_s: Annotated[Seconds, Meta(title="Before", description="seconds of a clip before its event")] = 5.0
+    post_s: Annotated[Seconds, Meta(title="After", description="seconds of a clip after its event")] = 5.0
+    snapshot_s: Annotated[
+        float, Meta(ge=0.1, le=3600, title="Snapshot interval", description="seconds between pictures that are fetched")
+    ] = 1.0
+    frozen_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=86_400,
+            title="Frozen after",
+            description="seconds of the very same picture; 0 never calls it frozen",
+        ),
+    ] = 30.0
 
 
 class CameraConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The desired state of one camera, as stored in the database.
 
-    `url` is a file path, a `file://` URL or `demo://SCENE?seed=N`; it may hold a secret and is never logged.
+    `url` and `sub_url` are as they may be shown (core.cameras.urls); where they need credentials, the whole URL is
+    sealed beside them, and only the camera's own process opens it. With a `sub_url` that stream is analysed and shown,
+    and `url` is what clips are made of.
     `enabled` is what should run now; `autostart` is whether a restart of the machine starts it.
     """
 
     camera_id: CameraId
-    name: str
+    name: Annotated[str, Meta(min_length=1, max_length=200)]
     url: str
+    sealed_url: str = ""
+    sub_url: str = ""
+    sealed_sub_url: str = ""
     enabled: bool = True
     autostart: bool = True
     vad_type: str = "motion_stats"
-    learn_s: float = 600.0
+    learn_s: Annotated[float, Meta(gt=0, le=30 * 86_400)] = 600.0
     """Seconds of footage to learn from before the camera counts as learned."""
-    analysis_fps: float = 10.0
+    analysis_fps: Annotated[float, Meta(gt=0, le=60)] = 10.0
     """Frames per second that are analysed at most; the source's rate where that is lower."""
     loop: bool = True
     """A file begins again at its end."""
+    settings: CameraSettings = CameraSettings()
 
 
 class CameraPhase(enum.StrEnum):
-    """Where a camera is in its life; `stopped` and `backoff` are the manager's words, the rest the camera's."""
+    """Where a camera is in its life; `stopped`, `starting`, `backoff`, `stopping` and `failed` are the manager's words.
+
+    `disconnected`: the source gives nothing, and is tried again. `degraded`: pictures come, but are of no use (the same
+    one over and over, say).
+    """
 
     STOPPED = "stopped"
     STARTING = "starting"
+    DISCONNECTED = "disconnected"
     CONNECTING = "connecting"
     LEARNING = "learning"
     PROVISIONAL = "provisional"
     WATCHING = "watching"
+    DEGRADED = "degraded"
     BACKOFF = "backoff"
     STOPPING = "stopping"
     FAILED = "failed"

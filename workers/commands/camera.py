@@ -3,8 +3,8 @@
 import argparse
 import json
 import re
+import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,19 +12,20 @@ import zmq
 from rich.console import Console
 from rich.table import Table
 
-from core.cameras import CameraConfig, CameraPhase, CameraStatus
+from core.cameras import CameraConfig, CameraPhase, CameraSettings, CameraStatus, Transport
+from core.cameras.urls import check_url, seal_url
 from core.config import Config, load_config
 from core.db import make_engine, upgrade
 from core.db.cameras import add_camera, get_camera, list_cameras, remove_camera, set_enabled
 from core.errors import ConfigError, HaetaeError
 from core.ids import check_camera_id
-from core.logs import redact
+from core.security.secrets import SecretBox
 from core.wire.messages import ApplyCameras, GetCameras, ManagerReply, ManagerRequest
 from core.wire.rpc import RequestClient
 
 __all__ = ["add_parser", "ask_manager", "configure", "parse_duration"]
 
-SCHEMES = {"", "file", "demo"}
+URL_HELP = "rtsp://..., http://..., a video file, a folder, /dev/video0, or demo://plaza?seed=1; - reads it from stdin"
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -33,7 +34,10 @@ def add_parser(subparsers: Any) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     add = actions.add_parser("add", help="add a camera and start it")
     add.add_argument("name", help="its name: a-z, 0-9, '_' and '-'")
-    add.add_argument("url", help="a video file, or demo://plaza?seed=1")
+    add.add_argument("url", help=URL_HELP)
+    add.add_argument("--sub-url", metavar="URL", help="a smaller stream of it: analysed and shown instead")
+    add.add_argument("--transport", choices=list(Transport), default=Transport.TCP, help="of RTP (tcp)")
+    add.add_argument("--no-clips", action="store_true", help="keep no video of events")
     add.add_argument("--learn", default="10m", metavar="TIME", help="how long it learns, such as 90s, 10m, 1h (10m)")
     add.add_argument("--vad", default="motion_stats", metavar="TYPE", help="type of anomaly detection")
     add.add_argument("--no-start", action="store_true", help="only add it")
@@ -90,32 +94,29 @@ def _nudge(config: Config, done: str) -> int:
     return 0
 
 
-def _checked_url(url: str) -> str:
-    """The URL as it is stored: paths made absolute. Raises ConfigError for what can be seen to be wrong."""
-    scheme, separator, rest = url.partition("://")
-    scheme = scheme.lower() if separator else ""
-    if scheme not in SCHEMES:
-        raise ConfigError(
-            f"sources of the kind {scheme}:// are not supported yet", "give a video file, or demo://plaza?seed=1"
-        )
-    if scheme == "demo":
-        return url
-    path = Path(rest if scheme else url).expanduser()
-    if not path.is_file():
-        raise ConfigError(f"there is no file {redact(str(path))}", "give the path of a video file")
-    return str(path.absolute())
+def _told(url: str) -> str:
+    """The URL, read from standard input where it is "-": what stands in a command, others on the machine can see."""
+    return sys.stdin.readline().strip() if url == "-" else url
 
 
 def _add(args: argparse.Namespace) -> int:
+    config = configure(args)
+    camera_id = check_camera_id(args.name)
+    url = check_url(_told(args.url), from_api=False, config=config)
+    sub = check_url(_told(args.sub_url), from_api=False, config=config) if args.sub_url else None
+    box = SecretBox(config.secrets_dir) if url.secret or (sub and sub.secret) else None
     camera = CameraConfig(
-        camera_id=check_camera_id(args.name),
+        camera_id=camera_id,
         name=args.name,
-        url=_checked_url(args.url),
+        url=url.shown,
+        sealed_url=seal_url(url, box) if box else "",
+        sub_url=sub.shown if sub else "",
+        sealed_sub_url=seal_url(sub, box) if box and sub else "",
         enabled=not args.no_start,
         vad_type=args.vad,
         learn_s=parse_duration(args.learn),
+        settings=CameraSettings(transport=Transport(args.transport), record=not args.no_clips),
     )
-    config = configure(args)
     engine = _engine(config, writer=True)
     add_camera(engine, camera)
     engine.dispose()
@@ -158,7 +159,7 @@ def _list(args: argparse.Namespace) -> int:
     statuses = [known.get(camera.camera_id) or _unobserved(camera) for camera in cameras]
     if args.json:
         rows = [
-            {**msgspec.to_builtins(status), "url": redact(camera.url), "vad_type": camera.vad_type}
+            {**msgspec.to_builtins(status), "url": camera.url, "vad_type": camera.vad_type}
             for camera, status in zip(cameras, statuses, strict=True)
         ]
         print(json.dumps({"manager": reply is not None, "cameras": rows}))
@@ -171,7 +172,7 @@ def _list(args: argparse.Namespace) -> int:
             status.phase if reply else "?",
             str(status.frames),
             str(status.restarts),
-            redact(camera.url),
+            camera.url,
             status.reason,
         )
     Console().print(table if cameras else "no cameras yet: haetae camera add NAME URL")

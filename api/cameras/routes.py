@@ -1,0 +1,502 @@
+"""Routes under /cameras and /groups. A camera that the caller may not see is not there (404).
+
+What is desired is written to the database first; then the manager is nudged. Where it does not answer, 202 says that
+the change is carried out when it is back.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from litestar import Response, Router, delete, get, patch, post, put
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import Parameter
+from msgspec import UNSET, structs
+
+from api.cameras.pictures import latest_jpeg
+from api.guard import Principals, needs
+from api.problems import Refused, documented
+from api.services import Call, Services, caller
+from core.cameras import CameraConfig, CameraStatus, Zone
+from core.cameras.urls import CameraUrl, check_url, open_url, seal_url
+from core.clock import normal_utc, utc_iso
+from core.db.cameras import (
+    add_camera,
+    add_group,
+    get_camera,
+    list_cameras,
+    list_groups,
+    list_zones,
+    remove_camera,
+    remove_group,
+    replace_group,
+    replace_zones,
+    set_enabled,
+    update_camera,
+)
+from core.db.history import camera_states, normality_versions, score_minutes
+from core.errors import ConfigError, HaetaeError
+from core.ids import CameraId
+from core.rest.base import CameraKey, Uuid
+from core.rest.cameras import (
+    CameraChange,
+    CameraGroup,
+    CameraIn,
+    CameraOut,
+    CameraStateChange,
+    GroupIn,
+    MinuteOut,
+    NormalityOut,
+    ZonesIn,
+)
+from core.security.permissions import Principal, Role, Scope
+from core.wire.messages import ApplyCameras, GetCameras
+
+__all__ = ["router"]
+
+READ = needs(Role.VIEWER, Scope.CAMERAS_READ)
+SWITCH = needs(Role.OPERATOR, Scope.CAMERAS_WRITE)
+WRITE = needs(Role.ADMIN, Scope.CAMERAS_WRITE)
+PICTURE = needs(Role.VIEWER, Scope.MEDIA_READ, media=True)
+MAX_MINUTES = 7 * 24 * 60
+LATER = {
+    202: ResponseSpec(CameraOut, generate_examples=False, description="Written; carried out when the manager is back")
+}
+JPEG = {200: ResponseSpec(bytes, media_type="image/jpeg", description="JPEG; X-Frame-Age tells its age in seconds")}
+
+
+# ---- what is observed
+
+
+def _statuses(services: Services) -> dict[CameraId, CameraStatus] | None:
+    """Of all cameras; None where the manager does not answer."""
+    try:
+        reply = services.peers["manager"].call(GetCameras(), 1.0)
+    except HaetaeError:
+        return None
+    return {status.camera_id: status for status in reply.cameras}
+
+
+def _out(principal: Principal, camera: CameraConfig, statuses: dict[CameraId, CameraStatus] | None) -> CameraOut:
+    status = (statuses or {}).get(camera.camera_id)
+    return CameraOut.of(camera, status, with_url=principal.role is Role.ADMIN)
+
+
+def _applied(services: Services, principal: Principal, camera_id: CameraId, status_code: int) -> Response[CameraOut]:
+    """What is desired and observed after a change; 202 where the manager did not hear of it yet."""
+    try:
+        services.peers["manager"].call(ApplyCameras(), 2.0)
+        statuses = _statuses(services)
+    except HaetaeError:
+        statuses = None
+    camera = get_camera(services.reader, camera_id)
+    return Response(_out(principal, camera, statuses), status_code=202 if statuses is None else status_code)
+
+
+def _visible(services: Services, request: Call, camera_id: str) -> CameraConfig:
+    if not caller(request).sees(camera_id):
+        raise Refused(404, "not_found", f"there is no camera {camera_id!r}")
+    return get_camera(services.reader, CameraId(camera_id))
+
+
+# ---- cameras
+
+
+@get("/cameras", opt=READ, sync_to_thread=True, responses=documented(), operation_id="listCameras")
+def list_all(services: Services, request: Call) -> list[CameraOut]:
+    """The cameras that the caller may see, desired and observed."""
+    principal = caller(request)
+    statuses = _statuses(services)
+    return [
+        _out(principal, camera, statuses)
+        for camera in list_cameras(services.reader)
+        if principal.sees(camera.camera_id)
+    ]
+
+
+@get("/cameras/{camera_id:str}", opt=READ, sync_to_thread=True, responses=documented(404), operation_id="getCamera")
+def get_one(services: Services, request: Call, camera_id: CameraKey) -> CameraOut:
+    """One camera, desired and observed."""
+    return _out(caller(request), _visible(services, request, camera_id), _statuses(services))
+
+
+@post(
+    "/cameras",
+    opt=WRITE,
+    sync_to_thread=True,
+    responses={**documented(409), **LATER},
+    operation_id="createCamera",
+)
+def create(services: Services, principals: Principals, request: Call, data: CameraIn) -> Response[CameraOut]:
+    """Adds a camera; it runs from now on unless `enabled` is false."""
+    camera = _camera_of(services, data)
+    add_camera(services.writer, camera)
+    services.audit_now(request, "camera.created", camera.camera_id, {"url": camera.url})
+    principals.forget()
+    return _applied(services, caller(request), camera.camera_id, 201)
+
+
+def _camera_of(services: Services, data: CameraIn) -> CameraConfig:
+    urls = _sealed(services, "url", _checked(services, data.url, data.username, data.password))
+    if data.sub_url:
+        urls |= _sealed(services, "sub_url", _checked(services, data.sub_url, data.username, data.password))
+    values = structs.asdict(data)
+    for name in ("id", "url", "sub_url", "username", "password"):
+        del values[name]
+    return CameraConfig(camera_id=CameraId(data.id), **urls, **values)
+
+
+def _checked(services: Services, url: str, username: str, password: str) -> CameraUrl:
+    return check_url(_with_credentials(url, username, password), from_api=True, config=services.config)
+
+
+def _with_credentials(url: str, username: str, password: str) -> str:
+    if not username and not password:
+        return url
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise ConfigError("the camera's URL cannot be understood") from error
+    if parts.scheme not in {"rtsp", "rtsps", "http", "https"}:
+        raise ConfigError(f"a {parts.scheme or 'file'} source takes no credentials")
+    address = parts.netloc.rpartition("@")[2]
+    given = f"{quote(username, safe='')}:{quote(password, safe='')}@"
+    return urlunsplit(parts._replace(netloc=given + address))
+
+
+def _sealed(services: Services, name: str, url: CameraUrl) -> dict[str, str]:
+    return {name: url.shown, f"sealed_{name}": seal_url(url, services.box)}
+
+
+@put(
+    "/cameras/{camera_id:str}",
+    opt=WRITE,
+    sync_to_thread=True,
+    responses={**documented(404), **LATER},
+    operation_id="replaceCamera",
+)
+def replace(services: Services, request: Call, camera_id: CameraKey, data: CameraIn) -> Response[CameraOut]:
+    """All of a camera's configuration anew; its id stays. A URL as it is shown keeps its credentials."""
+    before = _visible(services, request, camera_id)
+    if data.id != camera_id:
+        raise ConfigError("the id of a camera stays", "add another, and remove this one")
+    change = CameraChange(**{name: getattr(data, name) for name in CameraChange.__struct_fields__ if name in _KEPT})
+    change = structs.replace(
+        change,
+        url=data.url,
+        sub_url=data.sub_url,
+        username=data.username or UNSET,
+        password=data.password or UNSET,
+    )
+    return _change(services, request, before, change)
+
+
+_KEPT = {"name", "enabled", "autostart", "vad_type", "learn_s", "analysis_fps", "loop", "settings"}
+
+
+@patch(
+    "/cameras/{camera_id:str}",
+    opt=WRITE,
+    sync_to_thread=True,
+    status_code=200,
+    responses={**documented(404), **LATER},
+    operation_id="changeCamera",
+)
+def change(services: Services, request: Call, camera_id: CameraKey, data: CameraChange) -> Response[CameraOut]:
+    """Changes what is given and leaves the rest, credentials included, as it is."""
+    return _change(services, request, _visible(services, request, camera_id), data)
+
+
+def _change(services: Services, request: Call, before: CameraConfig, data: CameraChange) -> Response[CameraOut]:
+    given = {name: value for name, value in structs.asdict(data).items() if value is not UNSET}
+    values = {name: value for name, value in given.items() if name in _KEPT}
+    for name in ("url", "sub_url"):
+        values |= _changed_url(services, before, name, given)
+    after = structs.replace(before, **values)
+    if after != before:
+        update_camera(services.writer, after)
+        told = {name: value for name, value in given.items() if name in _KEPT - {"settings"}}
+        told |= {"url": after.url} if "url" in values else {}
+        services.audit_now(request, "camera.changed", before.camera_id, told)
+    return _applied(services, caller(request), before.camera_id, 200)
+
+
+def _changed_url(services: Services, before: CameraConfig, name: str, given: dict[str, Any]) -> dict[str, str]:
+    """The columns of one URL that change; a URL as it is shown, without credentials beside it, is no change."""
+    shown, sealed = getattr(before, name), getattr(before, f"sealed_{name}")
+    new = given.get(name, shown)
+    credentials = {"username", "password"} & given.keys()
+    if new == shown and not credentials:
+        return {}
+    if not new:
+        return {name: "", f"sealed_{name}": ""}
+    full = open_url(shown, sealed, services.box) if new == shown else new
+    return _sealed(services, name, _checked(services, full, given.get("username", ""), given.get("password", "")))
+
+
+@delete(
+    "/cameras/{camera_id:str}",
+    opt=WRITE,
+    sync_to_thread=True,
+    responses=documented(404),
+    operation_id="removeCamera",
+)
+def remove(services: Services, principals: Principals, request: Call, camera_id: CameraKey) -> None:
+    """Forgets the camera, not its events."""
+    camera = _visible(services, request, camera_id)
+    remove_camera(services.writer, camera.camera_id)
+    services.audit_now(request, "camera.removed", camera.camera_id)
+    principals.forget()
+    try:
+        services.peers["manager"].call(ApplyCameras(), 2.0)
+    except HaetaeError:
+        pass  # the manager reads the database when it is back
+
+
+def _switched(services: Services, request: Call, camera_id: str, *, enabled: bool) -> Response[CameraOut]:
+    camera = _visible(services, request, camera_id)
+    set_enabled(services.writer, camera.camera_id, enabled=enabled)
+    services.audit_now(request, "camera.started" if enabled else "camera.stopped", camera.camera_id)
+    return _applied(services, caller(request), camera.camera_id, 200)
+
+
+@post(
+    "/cameras/{camera_id:str}/start",
+    opt=SWITCH,
+    sync_to_thread=True,
+    status_code=200,
+    responses={**documented(404), **LATER},
+    operation_id="startCamera",
+)
+def start(services: Services, request: Call, camera_id: CameraKey) -> Response[CameraOut]:
+    """Lets it run; one that had failed is tried again."""
+    return _switched(services, request, camera_id, enabled=True)
+
+
+@post(
+    "/cameras/{camera_id:str}/stop",
+    opt=SWITCH,
+    sync_to_thread=True,
+    status_code=200,
+    responses={**documented(404), **LATER},
+    operation_id="stopCamera",
+)
+def stop(services: Services, request: Call, camera_id: CameraKey) -> Response[CameraOut]:
+    """Lets it rest until it is started again."""
+    return _switched(services, request, camera_id, enabled=False)
+
+
+# ---- pictures
+
+
+@get(
+    "/cameras/{camera_id:str}/snapshot",
+    opt=PICTURE,
+    sync_to_thread=True,
+    media_type="image/jpeg",
+    responses={**documented(404), **JPEG},
+    operation_id="getSnapshot",
+)
+def snapshot(services: Services, request: Call, camera_id: CameraKey) -> Response[bytes]:
+    """The newest picture, in its full size."""
+    return _picture(services, request, camera_id, None)
+
+
+@get(
+    "/cameras/{camera_id:str}/frame",
+    opt=PICTURE,
+    sync_to_thread=True,
+    media_type="image/jpeg",
+    responses={**documented(404), **JPEG},
+    operation_id="getFrame",
+)
+def frame(
+    services: Services,
+    request: Call,
+    camera_id: CameraKey,
+    width: Annotated[int, Parameter(ge=16, le=3840, description="At most so many pixels wide")] = 640,
+) -> Response[bytes]:
+    """The newest picture, small."""
+    return _picture(services, request, camera_id, width)
+
+
+def _picture(services: Services, request: Call, camera_id: str, width: int | None) -> Response[bytes]:
+    camera = _visible(services, request, camera_id)
+    data, age_s = latest_jpeg(services, camera.camera_id, width)
+    services.audit_view(request, camera.camera_id, "live")
+    return Response(data, media_type="image/jpeg", headers={"X-Frame-Age": f"{age_s:.3f}"})
+
+
+# ---- zones, history
+
+
+@get(
+    "/cameras/{camera_id:str}/zones", opt=READ, sync_to_thread=True, responses=documented(404), operation_id="listZones"
+)
+def zones(services: Services, request: Call, camera_id: CameraKey) -> list[Zone]:
+    """The polygons on its picture: detect, ignore, privacy and direction."""
+    return list_zones(services.reader, _visible(services, request, camera_id).camera_id)
+
+
+@put(
+    "/cameras/{camera_id:str}/zones", opt=WRITE, sync_to_thread=True, responses=documented(404), operation_id="setZones"
+)
+def set_zones(services: Services, request: Call, camera_id: CameraKey, data: ZonesIn) -> list[Zone]:
+    """Replaces all zones of a camera."""
+    camera = _visible(services, request, camera_id)
+    replace_zones(services.writer, camera.camera_id, data.zones)
+    told = {"zones": [f"{zone.kind} {zone.name}" for zone in data.zones]}
+    services.audit_now(request, "camera.zones_changed", camera.camera_id, told)
+    try:
+        services.peers["manager"].call(ApplyCameras(), 2.0)
+    except HaetaeError:
+        pass  # the manager reads the database when it is back
+    return list_zones(services.reader, camera.camera_id)
+
+
+@get(
+    "/cameras/{camera_id:str}/states",
+    opt=READ,
+    sync_to_thread=True,
+    responses=documented(404),
+    operation_id="listCameraStates",
+)
+def states(
+    services: Services, request: Call, camera_id: CameraKey, limit: Annotated[int, Parameter(ge=1, le=500)] = 50
+) -> list[CameraStateChange]:
+    """The last changes of its phase, with reasons, the newest first."""
+    return camera_states(services.reader, _visible(services, request, camera_id).camera_id, limit=limit)
+
+
+@get(
+    "/cameras/{camera_id:str}/scores",
+    opt=READ,
+    sync_to_thread=True,
+    responses=documented(404),
+    operation_id="listScores",
+)
+def scores(
+    services: Services,
+    request: Call,
+    camera_id: CameraKey,
+    since: Annotated[str | None, Parameter(query="from", max_length=40, description="A day ago by default")] = None,
+    until: Annotated[str | None, Parameter(query="to", max_length=40, description="Now by default")] = None,
+) -> list[MinuteOut]:
+    """The highest and the mean score of each minute that is known, up to a week of them."""
+    camera = _visible(services, request, camera_id)
+    now = services.clock.now()
+    first = _minute(normal_utc(since) if since else utc_iso(now - timedelta(days=1)))
+    last = _minute(normal_utc(until) if until else utc_iso(now))
+    found = score_minutes(services.reader, camera.camera_id, max(first, last - MAX_MINUTES), last)
+    return [
+        MinuteOut(at=utc_iso(datetime.fromtimestamp(minute * 60, UTC)), highest=highest, mean=mean)
+        for minute, highest, mean in found
+    ]
+
+
+def _minute(at: str) -> int:
+    return int(datetime.fromisoformat(at).timestamp()) // 60
+
+
+@get(
+    "/cameras/{camera_id:str}/normality",
+    opt=READ,
+    sync_to_thread=True,
+    responses=documented(404),
+    operation_id="listNormality",
+)
+def normality(services: Services, request: Call, camera_id: CameraKey) -> list[NormalityOut]:
+    """The versions of what it learned to be normal."""
+    camera = _visible(services, request, camera_id)
+    return [NormalityOut.of(one) for one in normality_versions(services.reader, camera.camera_id)]
+
+
+# ---- groups
+
+
+@get("/groups", opt=READ, sync_to_thread=True, responses=documented(), operation_id="listGroups")
+def groups(services: Services, request: Call) -> list[CameraGroup]:
+    """Groups of cameras, as far as the caller may see them."""
+    principal = caller(request)
+    seen = [
+        structs.replace(group, cameras=tuple(one for one in group.cameras if principal.sees(one)))
+        for group in list_groups(services.reader)
+    ]
+    return [group for group in seen if group.cameras or principal.cameras is None]
+
+
+@post("/groups", opt=WRITE, sync_to_thread=True, responses=documented(409), operation_id="createGroup")
+def create_group(services: Services, principals: Principals, request: Call, data: GroupIn) -> CameraGroup:
+    """Makes a group of cameras, to grant or to filter by."""
+    return _regrouped(
+        services, principals, request, "group.created", lambda: add_group(services.writer, data.name, _ids(data))
+    )
+
+
+def _ids(data: GroupIn) -> list[CameraId]:
+    return list(map(CameraId, data.cameras))
+
+
+def _regrouped(
+    services: Services, principals: Principals, request: Call, action: str, do: Callable[[], CameraGroup]
+) -> CameraGroup:
+    group = do()
+    services.audit_now(request, action, group.name, {"cameras": list(group.cameras)})
+    principals.forget()
+    return group
+
+
+@put(
+    "/groups/{group_id:str}",
+    opt=WRITE,
+    sync_to_thread=True,
+    responses=documented(404, 409),
+    operation_id="replaceGroup",
+)
+def change_group(
+    services: Services, principals: Principals, request: Call, group_id: Uuid, data: GroupIn
+) -> CameraGroup:
+    """Another name, other cameras: whoever was granted the group sees these from now on."""
+    group = CameraGroup(id=group_id, name=data.name, cameras=tuple(sorted(set(_ids(data)))))
+
+    def do() -> CameraGroup:
+        replace_group(services.writer, group)
+        return group
+
+    return _regrouped(services, principals, request, "group.changed", do)
+
+
+@delete("/groups/{group_id:str}", opt=WRITE, sync_to_thread=True, responses=documented(404), operation_id="removeGroup")
+def delete_group(services: Services, principals: Principals, request: Call, group_id: Uuid) -> None:
+    """Forgets a group, not its cameras; what was granted by it is not any more."""
+    remove_group(services.writer, group_id)
+    services.audit_now(request, "group.removed", group_id)
+    principals.forget()
+
+
+router = Router(
+    "/",
+    tags=["cameras"],
+    route_handlers=[
+        list_all,
+        get_one,
+        create,
+        replace,
+        change,
+        remove,
+        start,
+        stop,
+        snapshot,
+        frame,
+        zones,
+        set_zones,
+        states,
+        scores,
+        normality,
+        groups,
+        create_group,
+        change_group,
+        delete_group,
+    ],
+)
