@@ -133,7 +133,7 @@ class ZonesIn(Record, frozen=True, kw_only=True):
 
 class GroupIn(Record, frozen=True, kw_only=True):
     name: Name
-    cameras: Annotated[list[CameraKey], Meta(max_length=1000)] = []
+    cameras: Annotated[tuple[CameraKey, ...], Meta(max_length=1000)] = ()
 
 
 class MinuteOut(Record, frozen=True, kw_only=True):
