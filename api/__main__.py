@@ -2,8 +2,11 @@
 
 import asyncio
 import ipaddress
+import signal
 import socket
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 
 import structlog
 import uvicorn
@@ -55,6 +58,16 @@ def open_socket(config: ApiConfig) -> socket.socket:
     return listener
 
 
+class _Server(uvicorn.Server):
+    """Signals end it, and are not raised again afterwards: an end that was asked for is a clean one."""
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.handle_exit)
+        yield
+
+
 def _server(services: Services, config: ApiConfig) -> uvicorn.Server:
     settings = uvicorn.Config(
         create_app(services),
@@ -74,7 +87,7 @@ def _server(services: Services, config: ApiConfig) -> uvicorn.Server:
         ws_per_message_deflate=False,
     )
     settings.load()
-    return uvicorn.Server(settings)
+    return _Server(settings)
 
 
 async def _serve(server: uvicorn.Server, listener: socket.socket, heartbeat: Heartbeat) -> None:

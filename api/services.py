@@ -16,7 +16,9 @@ from core.config import Config
 from core.db import make_engine
 from core.db.audit import write_audit
 from core.db.statistics import StatisticsReader
+from core.errors import RequestTimeout
 from core.frames import RingSet
+from core.heartbeat import read_heartbeat
 from core.ids import NodeId
 from core.security.passwords import Passwords
 from core.security.permissions import Principal
@@ -28,6 +30,8 @@ __all__ = ["Call", "Peer", "Services", "address_of", "caller", "network_of"]
 
 log = structlog.get_logger()
 
+DEAD_S = 5.0
+"""A process that has not beaten for so long is not waited for."""
 VIEWED_S = 600.0
 KEPT_VIEWS = 5_000
 Call = Request[Principal | None, Any, Any]
@@ -58,12 +62,16 @@ def network_of(address: str) -> str:
 class Peer:
     """Requests to another process, from any thread, one at a time."""
 
-    def __init__(self, context: "zmq.Context[Any]", endpoint: str, reply_type: Any) -> None:
-        self._client = RequestClient(context, endpoint, reply_type)
+    def __init__(self, context: "zmq.Context[Any]", config: Config, role: str, reply_type: Any) -> None:
+        self._client = RequestClient(context, config.endpoint(role), reply_type)
         self._lock = threading.Lock()
+        self._run_dir, self._role = config.run_dir, role
 
     def call(self, message: Any, timeout_s: float = 2.0) -> Any:
-        """The reply; raises RequestTimeout or RemoteError."""
+        """The reply; raises RequestTimeout, at once where the process does not beat, or RemoteError."""
+        beat = read_heartbeat(self._run_dir, self._role)
+        if beat is None or beat.age_s > DEAD_S:
+            raise RequestTimeout(f"the {self._role} is not running")
         with self._lock:
             return self._client.call(message, timeout_s)
 
@@ -90,7 +98,7 @@ class Services:
         self.limiter = RateLimiter(rate, rate * 10, clock.monotonic)
         self.strangers = RateLimiter(rate / 4, rate * 2.5, clock.monotonic)
         self._context = zmq.Context()
-        self.peers = {role: Peer(self._context, config.endpoint(role), kind) for role, kind in peers.items()}
+        self.peers = {role: Peer(self._context, config, role, kind) for role, kind in peers.items()}
         self.pending_factors: dict[str, str] = {}
         """Secrets of second factors that wait for their first code, by user."""
         self._viewed: dict[tuple[str, str, str], float] = {}

@@ -29,7 +29,7 @@ def spawn(
     To be called from the main thread: the kernel's parent-death signal follows the spawning thread.
     `payload` goes to its standard input (secrets never into argv).
     """
-    module = role if "." in role else f"workers.{role}"
+    module = role if "." in role or role == "api" else f"workers.{role}"
     child = subprocess.Popen(
         [sys.executable, "-m", module, "--parent", str(os.getpid()), *args],
         stdin=subprocess.PIPE if payload else subprocess.DEVNULL,

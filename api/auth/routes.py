@@ -5,6 +5,8 @@ from zoneinfo import available_timezones
 
 from litestar import Response, Router, delete, get, patch, post
 from litestar.datastructures import Cookie
+from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody
 from msgspec import UNSET, structs
 
 from api.auth.service import change_password, check_own_password, log_in, media_token, refresh, register
@@ -68,7 +70,7 @@ def _check_origin(services: Services, request: Call) -> None:
 
 
 @get("/state", opt=PUBLIC, sync_to_thread=True, responses=documented(), operation_id="getSetUpState")
-def set_up_state(services: Services) -> SetUpState:
+def set_up_state(services: NamedDependency[Services]) -> SetUpState:
     """Whether the first account is still to be made; needs no login."""
     with services.reader.connect() as connection:
         first = is_first(connection)
@@ -76,7 +78,12 @@ def set_up_state(services: Services) -> SetUpState:
 
 
 @post("/register", opt=PUBLIC, sync_to_thread=True, responses=documented(409), operation_id="register")
-def register_account(services: Services, principals: Principals, request: Call, data: RegisterIn) -> UserOut:
+def register_account(
+    services: NamedDependency[Services],
+    principals: NamedDependency[Principals],
+    request: Call,
+    data: JSONBody[RegisterIn],
+) -> UserOut:
     """Makes an account: the first with the set-up token, later ones by invitation, or freely where that is allowed."""
     user = register(services, request, data)
     principals.forget()
@@ -85,7 +92,7 @@ def register_account(services: Services, principals: Principals, request: Call, 
 
 
 @post("/login", opt=PUBLIC, sync_to_thread=True, status_code=200, responses=documented(), operation_id="logIn")
-def log_in_account(services: Services, request: Call, data: LoginIn) -> Response[Tokens]:
+def log_in_account(services: NamedDependency[Services], request: Call, data: JSONBody[LoginIn]) -> Response[Tokens]:
     """Tokens for a name and a password, and a second factor's code where there is one.
 
     After three failures each further one delays the next try, for the name and for the network; see Retry-After.
@@ -100,7 +107,7 @@ def log_in_account(services: Services, request: Call, data: LoginIn) -> Response
 
 
 @post("/refresh", opt=PUBLIC, sync_to_thread=True, status_code=200, responses=documented(409), operation_id="refresh")
-def refresh_tokens(services: Services, request: Call, data: RefreshIn) -> Response[Tokens]:
+def refresh_tokens(services: NamedDependency[Services], request: Call, data: JSONBody[RefreshIn]) -> Response[Tokens]:
     """The next tokens. A refresh token is good once: the second use ends the session."""
     from_cookie = not data.refresh_token
     token = data.refresh_token or request.cookies.get(REFRESH_COOKIE, "")
@@ -123,7 +130,9 @@ def refresh_tokens(services: Services, request: Call, data: RefreshIn) -> Respon
     responses=documented(404),
     operation_id="logOut",
 )
-def log_out(services: Services, principals: Principals, request: Call) -> Response[None]:
+def log_out(
+    services: NamedDependency[Services], principals: NamedDependency[Principals], request: Call
+) -> Response[None]:
     """Ends this session."""
     principal = caller(request)
     with services.writer.begin() as connection:
@@ -141,7 +150,12 @@ def log_out(services: Services, principals: Principals, request: Call) -> Respon
     responses=documented(),
     operation_id="changePassword",
 )
-def change_own_password(services: Services, principals: Principals, request: Call, data: ChangePassword) -> None:
+def change_own_password(
+    services: NamedDependency[Services],
+    principals: NamedDependency[Principals],
+    request: Call,
+    data: JSONBody[ChangePassword],
+) -> None:
     """Changes the password; all other sessions end."""
     principal = caller(request)
     with services.reader.connect() as connection:
@@ -157,13 +171,13 @@ def change_own_password(services: Services, principals: Principals, request: Cal
     responses=documented(),
     operation_id="getMe",
 )
-def get_me(services: Services, request: Call) -> Me:
+def get_me(services: NamedDependency[Services], request: Call) -> Me:
     """Who is asking, and what they may see and do."""
     return _me(services, caller(request))
 
 
 @patch("/me", opt=needs(Role.VIEWER), sync_to_thread=True, responses=documented(), operation_id="changeMe")
-def change_me(services: Services, request: Call, data: ChangeMe) -> Me:
+def change_me(services: NamedDependency[Services], request: Call, data: JSONBody[ChangeMe]) -> Me:
     """Language, time zone, and what the page remembers."""
     values = {name: value for name, value in structs.asdict(data).items() if value is not UNSET}
     if values.get("time_zone") and values["time_zone"] not in available_timezones():
@@ -192,7 +206,7 @@ def _me(services: Services, principal: Principal) -> Me:
 
 
 @get("/sessions", opt=needs(Role.VIEWER), sync_to_thread=True, responses=documented(), operation_id="listSessions")
-def list_sessions(services: Services, request: Call) -> list[Session]:
+def list_sessions(services: NamedDependency[Services], request: Call) -> list[Session]:
     """Where this user is logged in."""
     return sessions_of(services.reader, caller(request).user_id, services.now())
 
@@ -204,7 +218,12 @@ def list_sessions(services: Services, request: Call) -> list[Session]:
     responses=documented(404),
     operation_id="endSession",
 )
-def end_session(services: Services, principals: Principals, request: Call, session_id: Uuid) -> None:
+def end_session(
+    services: NamedDependency[Services],
+    principals: NamedDependency[Principals],
+    request: Call,
+    session_id: FromPath[Uuid],
+) -> None:
     """Logs one device out."""
     principal = caller(request)
     with services.writer.begin() as connection:
@@ -214,7 +233,7 @@ def end_session(services: Services, principals: Principals, request: Call, sessi
 
 
 @delete("/sessions", opt=needs(Role.VIEWER), sync_to_thread=True, responses=documented(), operation_id="endSessions")
-def end_sessions(services: Services, principals: Principals, request: Call) -> None:
+def end_sessions(services: NamedDependency[Services], principals: NamedDependency[Principals], request: Call) -> None:
     """Logs all other devices out."""
     principal = caller(request)
     with services.writer.begin() as connection:
@@ -226,7 +245,7 @@ def end_sessions(services: Services, principals: Principals, request: Call) -> N
 
 
 @post("/ticket", opt=needs(Role.VIEWER), sync_to_thread=False, responses=documented(), operation_id="getTicket")
-def get_ticket(services: Services, request: Call) -> Ticket:
+def get_ticket(services: NamedDependency[Services], request: Call) -> Ticket:
     """A ticket to open one WebSocket with: its first message."""
     return Ticket(ticket=services.tickets.issue(caller(request)), expires_in=30)
 
@@ -241,7 +260,7 @@ def get_ticket(services: Services, request: Call) -> Ticket:
     responses=documented(409),
     operation_id="beginSecondFactor",
 )
-def begin_second_factor(services: Services, request: Call) -> SecondFactorSetUp:
+def begin_second_factor(services: NamedDependency[Services], request: Call) -> SecondFactorSetUp:
     """A secret for an authenticator app; nothing changes until a code of it is confirmed."""
     principal = caller(request)
     with services.reader.connect() as connection:
@@ -261,7 +280,9 @@ def begin_second_factor(services: Services, request: Call) -> SecondFactorSetUp:
     responses=documented(409),
     operation_id="confirmSecondFactor",
 )
-def confirm_second_factor(services: Services, request: Call, data: SecondFactorCode) -> RecoveryCodes:
+def confirm_second_factor(
+    services: NamedDependency[Services], request: Call, data: JSONBody[SecondFactorCode]
+) -> RecoveryCodes:
     """Puts the second factor in force; returns recovery codes, this once."""
     principal = caller(request)
     secret = services.pending_factors.get(principal.user_id)
@@ -294,7 +315,7 @@ def confirm_second_factor(services: Services, request: Call, data: SecondFactorC
     responses=documented(),
     operation_id="removeSecondFactor",
 )
-def remove_second_factor(services: Services, request: Call, data: SecondFactorCode) -> None:
+def remove_second_factor(services: NamedDependency[Services], request: Call, data: JSONBody[SecondFactorCode]) -> None:
     """Takes the second factor away; needs the password and a code."""
     principal = caller(request)
     check_own_password(services, request, principal.name, data.password)

@@ -10,8 +10,9 @@ from typing import Annotated, Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from litestar import Response, Router, delete, get, patch, post, put
+from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import Parameter
+from litestar.params import FromPath, JSONBody, QueryParameter
 from msgspec import UNSET, structs
 
 from api.cameras.pictures import latest_jpeg
@@ -104,7 +105,7 @@ def _visible(services: Services, request: Call, camera_id: str) -> CameraConfig:
 
 
 @get("/cameras", opt=READ, sync_to_thread=True, responses=documented(), operation_id="listCameras")
-def list_all(services: Services, request: Call) -> list[CameraOut]:
+def list_all(services: NamedDependency[Services], request: Call) -> list[CameraOut]:
     """The cameras that the caller may see, desired and observed."""
     principal = caller(request)
     statuses = _statuses(services)
@@ -116,7 +117,7 @@ def list_all(services: Services, request: Call) -> list[CameraOut]:
 
 
 @get("/cameras/{camera_id:str}", opt=READ, sync_to_thread=True, responses=documented(404), operation_id="getCamera")
-def get_one(services: Services, request: Call, camera_id: CameraKey) -> CameraOut:
+def get_one(services: NamedDependency[Services], request: Call, camera_id: FromPath[CameraKey]) -> CameraOut:
     """One camera, desired and observed."""
     return _out(caller(request), _visible(services, request, camera_id), _statuses(services))
 
@@ -128,7 +129,12 @@ def get_one(services: Services, request: Call, camera_id: CameraKey) -> CameraOu
     responses={**documented(409), **LATER},
     operation_id="createCamera",
 )
-def create(services: Services, principals: Principals, request: Call, data: CameraIn) -> Response[CameraOut]:
+def create(
+    services: NamedDependency[Services],
+    principals: NamedDependency[Principals],
+    request: Call,
+    data: JSONBody[CameraIn],
+) -> Response[CameraOut]:
     """Adds a camera; it runs from now on unless `enabled` is false."""
     camera = _camera_of(services, data)
     add_camera(services.writer, camera)
@@ -176,7 +182,9 @@ def _sealed(services: Services, name: str, url: CameraUrl) -> dict[str, str]:
     responses={**documented(404), **LATER},
     operation_id="replaceCamera",
 )
-def replace(services: Services, request: Call, camera_id: CameraKey, data: CameraIn) -> Response[CameraOut]:
+def replace(
+    services: NamedDependency[Services], request: Call, camera_id: FromPath[CameraKey], data: JSONBody[CameraIn]
+) -> Response[CameraOut]:
     """All of a camera's configuration anew; its id stays. A URL as it is shown keeps its credentials."""
     before = _visible(services, request, camera_id)
     if data.id != camera_id:
@@ -203,7 +211,9 @@ _KEPT = {"name", "enabled", "autostart", "vad_type", "learn_s", "analysis_fps", 
     responses={**documented(404), **LATER},
     operation_id="changeCamera",
 )
-def change(services: Services, request: Call, camera_id: CameraKey, data: CameraChange) -> Response[CameraOut]:
+def change(
+    services: NamedDependency[Services], request: Call, camera_id: FromPath[CameraKey], data: JSONBody[CameraChange]
+) -> Response[CameraOut]:
     """Changes what is given and leaves the rest, credentials included, as it is."""
     return _change(services, request, _visible(services, request, camera_id), data)
 
@@ -242,7 +252,12 @@ def _changed_url(services: Services, before: CameraConfig, name: str, given: dic
     responses=documented(404),
     operation_id="removeCamera",
 )
-def remove(services: Services, principals: Principals, request: Call, camera_id: CameraKey) -> None:
+def remove(
+    services: NamedDependency[Services],
+    principals: NamedDependency[Principals],
+    request: Call,
+    camera_id: FromPath[CameraKey],
+) -> None:
     """Forgets the camera, not its events."""
     camera = _visible(services, request, camera_id)
     remove_camera(services.writer, camera.camera_id)
@@ -269,7 +284,7 @@ def _switched(services: Services, request: Call, camera_id: str, *, enabled: boo
     responses={**documented(404), **LATER},
     operation_id="startCamera",
 )
-def start(services: Services, request: Call, camera_id: CameraKey) -> Response[CameraOut]:
+def start(services: NamedDependency[Services], request: Call, camera_id: FromPath[CameraKey]) -> Response[CameraOut]:
     """Lets it run; one that had failed is tried again."""
     return _switched(services, request, camera_id, enabled=True)
 
@@ -282,7 +297,7 @@ def start(services: Services, request: Call, camera_id: CameraKey) -> Response[C
     responses={**documented(404), **LATER},
     operation_id="stopCamera",
 )
-def stop(services: Services, request: Call, camera_id: CameraKey) -> Response[CameraOut]:
+def stop(services: NamedDependency[Services], request: Call, camera_id: FromPath[CameraKey]) -> Response[CameraOut]:
     """Lets it rest until it is started again."""
     return _switched(services, request, camera_id, enabled=False)
 
@@ -298,7 +313,7 @@ def stop(services: Services, request: Call, camera_id: CameraKey) -> Response[Ca
     responses={**documented(404), **JPEG},
     operation_id="getSnapshot",
 )
-def snapshot(services: Services, request: Call, camera_id: CameraKey) -> Response[bytes]:
+def snapshot(services: NamedDependency[Services], request: Call, camera_id: FromPath[CameraKey]) -> Response[bytes]:
     """The newest picture, in its full size."""
     return _picture(services, request, camera_id, None)
 
@@ -312,10 +327,10 @@ def snapshot(services: Services, request: Call, camera_id: CameraKey) -> Respons
     operation_id="getFrame",
 )
 def frame(
-    services: Services,
+    services: NamedDependency[Services],
     request: Call,
-    camera_id: CameraKey,
-    width: Annotated[int, Parameter(ge=16, le=3840, description="At most so many pixels wide")] = 640,
+    camera_id: FromPath[CameraKey],
+    width: Annotated[int, QueryParameter(ge=16, le=3840, description="At most so many pixels wide")] = 640,
 ) -> Response[bytes]:
     """The newest picture, small."""
     return _picture(services, request, camera_id, width)
@@ -334,7 +349,7 @@ def _picture(services: Services, request: Call, camera_id: str, width: int | Non
 @get(
     "/cameras/{camera_id:str}/zones", opt=READ, sync_to_thread=True, responses=documented(404), operation_id="listZones"
 )
-def zones(services: Services, request: Call, camera_id: CameraKey) -> list[Zone]:
+def zones(services: NamedDependency[Services], request: Call, camera_id: FromPath[CameraKey]) -> list[Zone]:
     """The polygons on its picture: detect, ignore, privacy and direction."""
     return list_zones(services.reader, _visible(services, request, camera_id).camera_id)
 
@@ -342,7 +357,9 @@ def zones(services: Services, request: Call, camera_id: CameraKey) -> list[Zone]
 @put(
     "/cameras/{camera_id:str}/zones", opt=WRITE, sync_to_thread=True, responses=documented(404), operation_id="setZones"
 )
-def set_zones(services: Services, request: Call, camera_id: CameraKey, data: ZonesIn) -> list[Zone]:
+def set_zones(
+    services: NamedDependency[Services], request: Call, camera_id: FromPath[CameraKey], data: JSONBody[ZonesIn]
+) -> list[Zone]:
     """Replaces all zones of a camera."""
     camera = _visible(services, request, camera_id)
     replace_zones(services.writer, camera.camera_id, data.zones)
@@ -363,7 +380,10 @@ def set_zones(services: Services, request: Call, camera_id: CameraKey, data: Zon
     operation_id="listCameraStates",
 )
 def states(
-    services: Services, request: Call, camera_id: CameraKey, limit: Annotated[int, Parameter(ge=1, le=500)] = 50
+    services: NamedDependency[Services],
+    request: Call,
+    camera_id: FromPath[CameraKey],
+    limit: Annotated[int, QueryParameter(ge=1, le=500)] = 50,
 ) -> list[CameraStateChange]:
     """The last changes of its phase, with reasons, the newest first."""
     return camera_states(services.reader, _visible(services, request, camera_id).camera_id, limit=limit)
@@ -377,11 +397,11 @@ def states(
     operation_id="listScores",
 )
 def scores(
-    services: Services,
+    services: NamedDependency[Services],
     request: Call,
-    camera_id: CameraKey,
-    since: Annotated[str | None, Parameter(query="from", max_length=40, description="A day ago by default")] = None,
-    until: Annotated[str | None, Parameter(query="to", max_length=40, description="Now by default")] = None,
+    camera_id: FromPath[CameraKey],
+    since: Annotated[str | None, QueryParameter(name="from", max_length=40, description="A day ago by default")] = None,
+    until: Annotated[str | None, QueryParameter(name="to", max_length=40, description="Now by default")] = None,
 ) -> list[MinuteOut]:
     """The highest and the mean score of each minute that is known, up to a week of them."""
     camera = _visible(services, request, camera_id)
@@ -406,7 +426,7 @@ def _minute(at: str) -> int:
     responses=documented(404),
     operation_id="listNormality",
 )
-def normality(services: Services, request: Call, camera_id: CameraKey) -> list[NormalityOut]:
+def normality(services: NamedDependency[Services], request: Call, camera_id: FromPath[CameraKey]) -> list[NormalityOut]:
     """The versions of what it learned to be normal."""
     camera = _visible(services, request, camera_id)
     return [NormalityOut.of(one) for one in normality_versions(services.reader, camera.camera_id)]
@@ -416,7 +436,7 @@ def normality(services: Services, request: Call, camera_id: CameraKey) -> list[N
 
 
 @get("/groups", opt=READ, sync_to_thread=True, responses=documented(), operation_id="listGroups")
-def groups(services: Services, request: Call) -> list[CameraGroup]:
+def groups(services: NamedDependency[Services], request: Call) -> list[CameraGroup]:
     """Groups of cameras, as far as the caller may see them."""
     principal = caller(request)
     seen = [
@@ -427,7 +447,9 @@ def groups(services: Services, request: Call) -> list[CameraGroup]:
 
 
 @post("/groups", opt=WRITE, sync_to_thread=True, responses=documented(409), operation_id="createGroup")
-def create_group(services: Services, principals: Principals, request: Call, data: GroupIn) -> CameraGroup:
+def create_group(
+    services: NamedDependency[Services], principals: NamedDependency[Principals], request: Call, data: JSONBody[GroupIn]
+) -> CameraGroup:
     """Makes a group of cameras, to grant or to filter by."""
     return _regrouped(
         services, principals, request, "group.created", lambda: add_group(services.writer, data.name, _ids(data))
@@ -455,7 +477,11 @@ def _regrouped(
     operation_id="replaceGroup",
 )
 def change_group(
-    services: Services, principals: Principals, request: Call, group_id: Uuid, data: GroupIn
+    services: NamedDependency[Services],
+    principals: NamedDependency[Principals],
+    request: Call,
+    group_id: FromPath[Uuid],
+    data: JSONBody[GroupIn],
 ) -> CameraGroup:
     """Another name, other cameras: whoever was granted the group sees these from now on."""
     group = CameraGroup(id=group_id, name=data.name, cameras=tuple(sorted(set(_ids(data)))))
@@ -468,7 +494,12 @@ def change_group(
 
 
 @delete("/groups/{group_id:str}", opt=WRITE, sync_to_thread=True, responses=documented(404), operation_id="removeGroup")
-def delete_group(services: Services, principals: Principals, request: Call, group_id: Uuid) -> None:
+def delete_group(
+    services: NamedDependency[Services],
+    principals: NamedDependency[Principals],
+    request: Call,
+    group_id: FromPath[Uuid],
+) -> None:
     """Forgets a group, not its cameras; what was granted by it is not any more."""
     remove_group(services.writer, group_id)
     services.audit_now(request, "group.removed", group_id)

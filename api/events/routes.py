@@ -9,9 +9,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 from litestar import Response, Router, delete, get, post, put
-from litestar.di import Provide
+from litestar.di import NamedDependency, Provide
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from litestar.response import Stream
 
 from api.files import answer_file
@@ -59,23 +59,25 @@ CURVE_MAX_S = 3600.0
 
 
 def _filter(
-    services: Services,
+    services: NamedDependency[Services],
     request: Call,
-    camera_id: Annotated[list[CameraKey] | None, Parameter(max_items=200)] = None,
+    camera_id: Annotated[list[CameraKey] | None, QueryParameter(max_items=200)] = None,
     since: Annotated[
-        str | None, Parameter(query="from", max_length=40, description="RFC 3339: events that began then or later")
+        str | None, QueryParameter(name="from", max_length=40, description="RFC 3339: events that began then or later")
     ] = None,
-    until: Annotated[str | None, Parameter(query="to", max_length=40, description="RFC 3339: before then")] = None,
+    until: Annotated[str | None, QueryParameter(name="to", max_length=40, description="RFC 3339: before then")] = None,
     day: Annotated[
-        date | None, Parameter(query="date", description="A day of `time_zone`, in place of from and to")
+        date | None, QueryParameter(name="date", description="A day of `time_zone`, in place of from and to")
     ] = None,
-    time_zone: Annotated[str | None, Parameter(max_length=64, description="IANA name; the site's by default")] = None,
-    vlm_type: Annotated[list[str] | None, Parameter(max_items=50)] = None,
-    severity: Annotated[list[Severity] | None, Parameter(max_items=10)] = None,
-    event_state: Annotated[list[EventState] | None, Parameter(query="state", max_items=10)] = None,
-    min_score: Annotated[float | None, Parameter(ge=0, le=1000)] = None,
-    acknowledged: bool | None = None,
-    text: Annotated[str, Parameter(max_length=200, description="Part of the description or the reason")] = "",
+    time_zone: Annotated[
+        str | None, QueryParameter(max_length=64, description="IANA name; the site's by default")
+    ] = None,
+    vlm_type: Annotated[list[str] | None, QueryParameter(max_items=50)] = None,
+    severity: Annotated[list[Severity] | None, QueryParameter(max_items=10)] = None,
+    event_state: Annotated[list[EventState] | None, QueryParameter(name="state", max_items=10)] = None,
+    min_score: Annotated[float | None, QueryParameter(ge=0, le=1000)] = None,
+    acknowledged: FromQuery[bool | None] = None,
+    text: Annotated[str, QueryParameter(max_length=200, description="Part of the description or the reason")] = "",
 ) -> EventFilter:
     """What a list of events is asked for, cut down to what the caller may see."""
     if day is not None:
@@ -111,11 +113,11 @@ def _day(day: date, zone: str) -> tuple[str, str]:
 
 @get("/", opt=READ, sync_to_thread=True, responses=documented(), operation_id="listEvents")
 def list_events(
-    services: Services,
-    wanted: EventFilter,
-    limit: Annotated[int, Parameter(ge=1, le=500)] = 50,
+    services: NamedDependency[Services],
+    wanted: NamedDependency[EventFilter],
+    limit: Annotated[int, QueryParameter(ge=1, le=500)] = 50,
     cursor: Annotated[
-        str | None, Parameter(max_length=400, description="Of the page before, for the same filters")
+        str | None, QueryParameter(max_length=400, description="Of the page before, for the same filters")
     ] = None,
 ) -> EventPageOut:
     """A page of events, the newest first, of the cameras that the caller may see."""
@@ -137,10 +139,10 @@ COLUMNS = EventOut.__struct_fields__
     },
 )
 def export_events(
-    services: Services,
+    services: NamedDependency[Services],
     request: Call,
-    wanted: EventFilter,
-    export_format: Annotated[ExportFormat, Parameter(query="format")] = ExportFormat.JSONL,
+    wanted: NamedDependency[EventFilter],
+    export_format: Annotated[ExportFormat, QueryParameter(name="format")] = ExportFormat.JSONL,
 ) -> Stream:
     """All events of a filter, the newest first, as CSV or as a JSON object a line; streamed, however many there are."""
     detail = {"format": str(export_format), **msgspec.to_builtins(wanted)}
@@ -177,7 +179,7 @@ def _cell(value: Any) -> Any:
 
 
 @post("/ack", opt=WRITE, sync_to_thread=True, status_code=200, responses=documented(), operation_id="acknowledgeEvents")
-def acknowledge_many(services: Services, request: Call, data: AckMany) -> AckedMany:
+def acknowledge_many(services: NamedDependency[Services], request: Call, data: JSONBody[AckMany]) -> AckedMany:
     """Takes note of up to 500 events at once."""
     principal = caller(request)
     known = cameras_of(services.reader, map(EventId, data.ids))
@@ -219,7 +221,7 @@ def _check_visible(services: Services, request: Call, event_id: str) -> CameraId
 
 
 @get("/{event_id:str}", opt=READ, sync_to_thread=True, responses=documented(404), operation_id="getEvent")
-def get_event(services: Services, request: Call, event_id: Uuid) -> EventDetailOut:
+def get_event(services: NamedDependency[Services], request: Call, event_id: FromPath[Uuid]) -> EventDetailOut:
     """One event with its steps, files, score curve and what people said of it."""
     return _detail_out(services, _visible_detail(services, caller(request), event_id))
 
@@ -243,7 +245,9 @@ def _detail_out(services: Services, detail: EventDetail) -> EventDetailOut:
     responses=documented(404, 409),
     operation_id="acknowledgeEvent",
 )
-def acknowledge_one(services: Services, request: Call, event_id: Uuid, data: AckIn) -> EventDetailOut:
+def acknowledge_one(
+    services: NamedDependency[Services], request: Call, event_id: FromPath[Uuid], data: JSONBody[AckIn]
+) -> EventDetailOut:
     """Takes note of an event: who, when, why, and who sees to it."""
     _check_visible(services, request, event_id)
     if not _acknowledge(services, request, [EventId(event_id)], data):
@@ -259,7 +263,7 @@ def acknowledge_one(services: Services, request: Call, event_id: Uuid, data: Ack
     responses=documented(404, 409),
     operation_id="undoAcknowledgement",
 )
-def undo_ack(services: Services, request: Call, event_id: Uuid) -> EventDetailOut:
+def undo_ack(services: NamedDependency[Services], request: Call, event_id: FromPath[Uuid]) -> EventDetailOut:
     """Takes an acknowledgement back; its trace stays."""
     _check_visible(services, request, event_id)
     if not undo_acknowledgement(services.writer, EventId(event_id), actor=caller(request).actor, at=services.now()):
@@ -269,7 +273,9 @@ def undo_ack(services: Services, request: Call, event_id: Uuid) -> EventDetailOu
 
 
 @put("/{event_id:str}/lock", opt=WRITE, sync_to_thread=True, responses=documented(404), operation_id="lockEvent")
-def lock(services: Services, request: Call, event_id: Uuid, data: LockIn) -> EventDetailOut:
+def lock(
+    services: NamedDependency[Services], request: Call, event_id: FromPath[Uuid], data: JSONBody[LockIn]
+) -> EventDetailOut:
     """Keeps an event and its files as evidence, or no longer."""
     _check_visible(services, request, event_id)
     set_locked(services.writer, EventId(event_id), locked=data.locked)
@@ -280,7 +286,9 @@ def lock(services: Services, request: Call, event_id: Uuid, data: LockIn) -> Eve
 @post(
     "/{event_id:str}/feedback", opt=WRITE, sync_to_thread=True, responses=documented(404), operation_id="giveFeedback"
 )
-def give_feedback(services: Services, request: Call, event_id: Uuid, data: FeedbackIn) -> EventDetailOut:
+def give_feedback(
+    services: NamedDependency[Services], request: Call, event_id: FromPath[Uuid], data: JSONBody[FeedbackIn]
+) -> EventDetailOut:
     """Says that it was normal, or real."""
     _check_visible(services, request, event_id)
     principal = caller(request)
@@ -309,7 +317,9 @@ def give_feedback(services: Services, request: Call, event_id: Uuid, data: Feedb
         304: ResponseSpec(None, description="Unchanged since it was read last"),
     },
 )
-def get_media(services: Services, request: Call, event_id: Uuid, kind: MediaKind) -> Response[Any]:
+def get_media(
+    services: NamedDependency[Services], request: Call, event_id: FromPath[Uuid], kind: FromPath[MediaKind]
+) -> Response[Any]:
     """A picture or the clip of an event; parts of it by Range."""
     event = _visible_detail(services, caller(request), event_id).stored.event
     for media in event.media:

@@ -5,7 +5,8 @@ from typing import Annotated
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from litestar import Router, get
-from litestar.params import Parameter
+from litestar.di import NamedDependency
+from litestar.params import FromQuery, QueryParameter
 
 from api.guard import needs
 from api.problems import documented
@@ -26,10 +27,10 @@ BACK = {Period.DAY: 14, Period.WEEK: 84, Period.MONTH: 365}
 EACH = 64
 """Cameras whose own trends are told."""
 
-Since = Annotated[date | None, Parameter(query="from", description="First local day")]
-Until = Annotated[date | None, Parameter(query="to", description="Last local day; today by default")]
-Zone = Annotated[str | None, Parameter(max_length=64, description="IANA name; the site's by default")]
-Cameras = Annotated[list[CameraKey] | None, Parameter(max_items=200)]
+Since = Annotated[date | None, QueryParameter(name="from", description="First local day")]
+Until = Annotated[date | None, QueryParameter(name="to", description="Last local day; today by default")]
+Zone = Annotated[str | None, QueryParameter(max_length=64, description="IANA name; the site's by default")]
+Cameras = Annotated[list[CameraKey] | None, QueryParameter(max_items=200)]
 
 
 def _query(
@@ -59,9 +60,9 @@ def _query(
 
 @get("/", opt=READ, sync_to_thread=True, responses=documented(), operation_id="getStatistics")
 def get_statistics(
-    services: Services,
+    services: NamedDependency[Services],
     request: Call,
-    period: Period = Period.DAY,
+    period: FromQuery[Period] = Period.DAY,
     since: Since = None,
     until: Until = None,
     time_zone: Zone = None,
@@ -74,9 +75,9 @@ def get_statistics(
 
 @get("/trends", opt=READ, sync_to_thread=True, responses=documented(), operation_id="getTrends")
 def get_trends(
-    services: Services,
+    services: NamedDependency[Services],
     request: Call,
-    period: Period = Period.DAY,
+    period: FromQuery[Period] = Period.DAY,
     since: Since = None,
     until: Until = None,
     time_zone: Zone = None,

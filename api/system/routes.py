@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import Response, Router, get
-from litestar.params import Parameter
+from litestar.di import NamedDependency
+from litestar.params import PathParameter, QueryParameter
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
@@ -41,7 +42,7 @@ def healthz() -> Health:
 
 
 @get("/readyz", opt=PUBLIC, sync_to_thread=True, responses=documented(), operation_id="getReadiness")
-def readyz(services: Services) -> Response[Readiness]:
+def readyz(services: NamedDependency[Services]) -> Response[Readiness]:
     """Whether everything that answering needs is there; 503 where it is not."""
     states = {role: _answers(services, role) for role in ("manager", "inference", "logger")}
     try:
@@ -73,7 +74,7 @@ def _answers(services: Services, role: str) -> str:
 
 
 @get("/", opt=READ, sync_to_thread=True, responses=documented(), operation_id="getSystem")
-def get_system(services: Services) -> SystemOut:
+def get_system(services: NamedDependency[Services]) -> SystemOut:
     """Processes, rings, models, database and disks, as they are now."""
     config = services.config
     return SystemOut(
@@ -181,16 +182,16 @@ def _disks(services: Services) -> list[DiskOut]:
 
 
 @get("/config", opt=READ, sync_to_thread=True, responses=documented(), operation_id="getConfig")
-def get_config(services: Services) -> list[ConfigField]:
+def get_config(services: NamedDependency[Services]) -> list[ConfigField]:
     """The configuration in force: each field with what it is for, its unit and its bounds."""
     return config_fields(services.config)
 
 
 @get("/logs/{process:str}", opt=READ, sync_to_thread=True, responses=documented(404), operation_id="getLog")
 def get_log(
-    services: Services,
-    process: Annotated[str, Parameter(pattern=r"^[a-z0-9][a-z0-9_-]{0,79}$")],
-    lines: Annotated[int, Parameter(ge=1, le=2000)] = 200,
+    services: NamedDependency[Services],
+    process: Annotated[str, PathParameter(pattern=r"^[a-z0-9][a-z0-9_-]{0,79}$")],
+    lines: Annotated[int, QueryParameter(ge=1, le=2000)] = 200,
 ) -> LogTail:
     """The last lines that a process logged."""
     path = services.config.logs_dir / f"{process}.log"

@@ -3,7 +3,8 @@
 from typing import Annotated
 
 from litestar import Router, delete, get, patch, post
-from litestar.params import Parameter
+from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody, QueryParameter
 from msgspec import UNSET
 
 from api.guard import KEY_PREFIX, Principals, needs
@@ -54,7 +55,7 @@ def _grants(given: GrantsIn) -> Grants:
 
 
 @get("/users", opt=READ, sync_to_thread=True, responses=documented(), operation_id="listUsers")
-def list_all(services: Services) -> list[UserOut]:
+def list_all(services: NamedDependency[Services]) -> list[UserOut]:
     """All users by name."""
     users = list_users(services.reader)
     with services.reader.connect() as connection:
@@ -62,7 +63,7 @@ def list_all(services: Services) -> list[UserOut]:
 
 
 @post("/users", opt=WRITE, sync_to_thread=True, responses=documented(404, 409), operation_id="createUser")
-def create(services: Services, request: Call, data: CreateUser) -> UserOut:
+def create(services: NamedDependency[Services], request: Call, data: JSONBody[CreateUser]) -> UserOut:
     """Adds a user; they should change the password."""
     hashed = services.passwords.hash(check_new_password(data.password, data.name))
     now = services.now()
@@ -87,7 +88,7 @@ def _told(grants: GrantsIn) -> dict[str, object]:
 
 
 @get("/users/{user_id:str}", opt=READ, sync_to_thread=True, responses=documented(404), operation_id="getUser")
-def get_one(services: Services, user_id: Uuid) -> UserOut:
+def get_one(services: NamedDependency[Services], user_id: FromPath[Uuid]) -> UserOut:
     with services.reader.connect() as connection:
         return UserOut.of(get_user(connection, user_id), grants_of(connection, user_id))
 
@@ -95,7 +96,13 @@ def get_one(services: Services, user_id: Uuid) -> UserOut:
 @patch(
     "/users/{user_id:str}", opt=WRITE, sync_to_thread=True, responses=documented(404, 409), operation_id="changeUser"
 )
-def change(services: Services, principals: Principals, request: Call, user_id: Uuid, data: ChangeUser) -> UserOut:
+def change(
+    services: NamedDependency[Services],
+    principals: NamedDependency[Principals],
+    request: Call,
+    user_id: FromPath[Uuid],
+    data: JSONBody[ChangeUser],
+) -> UserOut:
     """What is left out stays; see ChangeUser for what ends the user's sessions."""
     now = services.now()
     with services.reader.connect() as connection:
@@ -129,7 +136,9 @@ def change(services: Services, principals: Principals, request: Call, user_id: U
 @delete(
     "/users/{user_id:str}", opt=WRITE, sync_to_thread=True, responses=documented(404, 409), operation_id="removeUser"
 )
-def remove(services: Services, principals: Principals, request: Call, user_id: Uuid) -> None:
+def remove(
+    services: NamedDependency[Services], principals: NamedDependency[Principals], request: Call, user_id: FromPath[Uuid]
+) -> None:
     """Removes a user with sessions and keys; what they did stays in the audit log."""
     with services.writer.begin() as connection:
         name = get_user(connection, user_id).name
@@ -142,13 +151,13 @@ def remove(services: Services, principals: Principals, request: Call, user_id: U
 
 
 @get("/keys", opt=needs(Role.VIEWER), sync_to_thread=True, responses=documented(), operation_id="listKeys")
-def list_keys(services: Services, request: Call) -> list[ApiKey]:
+def list_keys(services: NamedDependency[Services], request: Call) -> list[ApiKey]:
     """The caller's own keys."""
     return keys_of(services.reader, caller(request).user_id)
 
 
 @post("/keys", opt=needs(Role.VIEWER), sync_to_thread=True, responses=documented(404), operation_id="createKey")
-def make_key(services: Services, request: Call, data: CreateKey) -> CreatedKey:
+def make_key(services: NamedDependency[Services], request: Call, data: JSONBody[CreateKey]) -> CreatedKey:
     """A key for a program, which may do no more than its user; the secret is shown this once."""
     principal, now = caller(request), services.now()
     cameras = tuple(map(CameraId, data.camera_ids)) if data.camera_ids is not None else None
@@ -178,7 +187,9 @@ def make_key(services: Services, request: Call, data: CreateKey) -> CreatedKey:
     responses=documented(404),
     operation_id="revokeKey",
 )
-def remove_key(services: Services, principals: Principals, request: Call, key_id: Uuid) -> None:
+def remove_key(
+    services: NamedDependency[Services], principals: NamedDependency[Principals], request: Call, key_id: FromPath[Uuid]
+) -> None:
     """Revokes one of the caller's keys; it is refused from now on."""
     with services.writer.begin() as connection:
         revoke_key(connection, caller(request).user_id, key_id, at=services.now())
@@ -190,12 +201,12 @@ def remove_key(services: Services, principals: Principals, request: Call, key_id
 
 
 @get("/invitations", opt=READ, sync_to_thread=True, responses=documented(), operation_id="listInvitations")
-def list_all_invitations(services: Services) -> list[Invitation]:
+def list_all_invitations(services: NamedDependency[Services]) -> list[Invitation]:
     return list_invitations(services.reader)
 
 
 @post("/invitations", opt=WRITE, sync_to_thread=True, responses=documented(404), operation_id="createInvitation")
-def invite(services: Services, request: Call, data: CreateInvitation) -> CreatedInvitation:
+def invite(services: NamedDependency[Services], request: Call, data: JSONBody[CreateInvitation]) -> CreatedInvitation:
     """Lets somebody make an account with this role and these cameras; the token is shown this once."""
     token, now = new_token("haetae_invitation"), services.now()
     with services.writer.begin() as connection:
@@ -220,7 +231,7 @@ def invite(services: Services, request: Call, data: CreateInvitation) -> Created
     responses=documented(404),
     operation_id="withdrawInvitation",
 )
-def withdraw(services: Services, request: Call, invitation_id: Uuid) -> None:
+def withdraw(services: NamedDependency[Services], request: Call, invitation_id: FromPath[Uuid]) -> None:
     with services.writer.begin() as connection:
         remove_invitation(connection, invitation_id)
         services.audit(connection, request, "invitation.withdrawn", invitation_id)
@@ -231,13 +242,13 @@ def withdraw(services: Services, request: Call, invitation_id: Uuid) -> None:
 
 @get("/audit", opt=READ, sync_to_thread=True, responses=documented(), operation_id="listAudit")
 def read_audit(
-    services: Services,
-    since: Annotated[str | None, Parameter(query="from", max_length=40)] = None,
-    until: Annotated[str | None, Parameter(query="to", max_length=40)] = None,
-    actor: Annotated[str | None, Parameter(max_length=200)] = None,
-    action: Annotated[str | None, Parameter(max_length=64)] = None,
-    before: Annotated[Uuid | None, Parameter(description="Where the page before ended")] = None,
-    limit: Annotated[int, Parameter(ge=1, le=500)] = 100,
+    services: NamedDependency[Services],
+    since: Annotated[str | None, QueryParameter(name="from", max_length=40)] = None,
+    until: Annotated[str | None, QueryParameter(name="to", max_length=40)] = None,
+    actor: Annotated[str | None, QueryParameter(max_length=200)] = None,
+    action: Annotated[str | None, QueryParameter(max_length=64)] = None,
+    before: Annotated[Uuid | None, QueryParameter(description="Where the page before ended")] = None,
+    limit: Annotated[int, QueryParameter(ge=1, le=500)] = 100,
 ) -> AuditPage:
     """Who did what, the newest first: changes, refusals, and who viewed or exported footage."""
     entries = list_audit(

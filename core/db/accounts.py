@@ -194,7 +194,8 @@ def change_user(connection: Connection, user_id: str, *, at: str, revoke: bool =
         raise NotFound("there is no such user")
     if revoke:
         revoke_sessions(connection, user_id, at=at, reason="account changed")
-    _keep_an_admin(connection)
+    if values.keys() & {"role", "enabled"}:
+        _keep_an_admin(connection)
     return get_user(connection, user_id)
 
 
