@@ -142,8 +142,9 @@ def _seconds(at: str) -> float:
 
 def _fail(services: Services, request: Call, name: str, network: str, now: str) -> None:
     with services.writer.begin() as connection:
-        login_failed(connection, name, network, now)
-        services.audit(connection, request, "login.failed", name[:64], actor="")
+        known = login_failed(connection, name, network, now)
+        # People type their password where the name belongs: what is no name is not written down.
+        services.audit(connection, request, "login.failed", known or "(unknown name)", actor="")
 
 
 def _check_second_factor(services: Services, request: Call, found: Login, code: str, network: str, now: str) -> None:

@@ -286,8 +286,8 @@ def _delayed(now: str, failed: int) -> str:
     return later_utc(now, from_now)
 
 
-def login_failed(connection: Connection, name: str, network: str, now: str) -> None:
-    """Counts a failure against the name, if there is one, and against the network."""
+def login_failed(connection: Connection, name: str, network: str, now: str) -> str | None:
+    """Counts a failure against the name, which it returns if there is one, and against the network."""
     statement = upsert(connection, LoginDelayRow).values(network=network, failed=1, login_after=now)
     statement = statement.on_conflict_do_update(
         index_elements=[LoginDelayRow.network], set_={"failed": LoginDelayRow.failed + 1}
@@ -302,6 +302,7 @@ def login_failed(connection: Connection, name: str, network: str, now: str) -> N
         counted = update(UserRow).where(mine).values(failed_logins=UserRow.failed_logins + 1)
         failed = connection.execute(counted.returning(UserRow.failed_logins)).scalar_one()
         connection.execute(update(UserRow).where(mine).values(login_after=_delayed(now, failed)))
+    return found.user.name if found else None
 
 
 def login_succeeded(connection: Connection, user_id: str, network: str, now: str) -> None:
