@@ -74,7 +74,7 @@ def test_from_the_set_up_token_to_a_second_account(client, site):
         "/api/v1/invitations", json={"role": "operator", "grants": {"cameras": [OWN]}, "note": "night"}, headers=headers
     ).json()
     second = client.post(
-        f"{AUTH}/register", json={"name": "이순신", "password": "거북선 세 척이 간다", "token": invited["token"]}
+        f"{AUTH}/register", json={"name": "이순신", "password": "거북선 세 척이 바다로 간다", "token": invited["token"]}
     )
     assert (second.status_code, second.json()["role"]) == (201, "operator")
     assert second.json()["grants"]["cameras"] == [OWN]
