@@ -1,6 +1,6 @@
 """The application: all areas under /api/v1, with what holds for every request."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -8,28 +8,33 @@ import structlog
 from litestar import Litestar, Router
 from litestar.config.cors import CORSConfig
 from litestar.di import Provide
-from litestar.openapi.config import OpenAPIConfig
-from litestar.openapi.spec import Components, SecurityScheme
-from litestar.types import ControllerRouterHandler, Message, Scope
+from litestar.types import Message, Scope
 
 from api import auth, cameras, events, stats, system, users
-from api.guard import PUBLIC, Principals, authorise
-from api.problems import exception_handlers, request_id
+from api.guard import Principals, authorise
+from api.openapi import router
+from api.problems import ApiRequest, exception_handlers, request_id
 from api.services import Services
-from core.version import VERSION
 
-__all__ = ["create_app"]
+__all__ = ["ROUTES", "create_app"]
 
 log = structlog.get_logger()
 
-AREAS: Sequence[ControllerRouterHandler] = [
-    auth.router,
-    users.router,
-    cameras.router,
-    events.router,
-    stats.router,
-    system.router,
-]
+ROUTES = (
+    Router(
+        "/api/v1",
+        route_handlers=[
+            auth.router,
+            users.router,
+            cameras.router,
+            events.router,
+            stats.router,
+            system.router,
+        ],
+    ),
+    system.health_router,
+)
+"""What the OpenAPI document tells of."""
 HEADERS = {
     b"x-content-type-options": b"nosniff",
     b"referrer-policy": b"no-referrer",
@@ -45,7 +50,7 @@ HEADERS = {
 HSTS = b"max-age=31536000"
 
 
-def create_app(services: Services, areas: Sequence[ControllerRouterHandler] = AREAS) -> Litestar:
+def create_app(services: Services) -> Litestar:
     """An ASGI application around `services`, which it closes at its end."""
     principals = Principals(services)
 
@@ -58,7 +63,7 @@ def create_app(services: Services, areas: Sequence[ControllerRouterHandler] = AR
 
     origins = list(services.config.api.origins)
     return Litestar(
-        [Router("/api/v1", route_handlers=list(areas)), system.health_router],
+        [*ROUTES, router(ROUTES)],
         guards=[authorise],
         dependencies={
             "services": Provide(lambda: services, sync_to_thread=False),
@@ -70,27 +75,9 @@ def create_app(services: Services, areas: Sequence[ControllerRouterHandler] = AR
         lifespan=[lifespan],
         logging_config=None,
         middleware=[_identified],
-        openapi_config=_openapi(),
+        openapi_config=None,
+        request_class=ApiRequest,
         request_max_body_size=services.config.api.body_kb * 1000,
-    )
-
-
-def _openapi() -> OpenAPIConfig:
-    return OpenAPIConfig(
-        title="Haetae",
-        version=VERSION,
-        description="Cameras, events, statistics and everything around them.",
-        openapi_router=Router("/api/v1/schema", route_handlers=[], opt=PUBLIC),
-        components=Components(
-            security_schemes={
-                "bearer": SecurityScheme(
-                    type="http",
-                    scheme="bearer",
-                    description="An access token from /api/v1/auth/login, or an API key's secret.",
-                )
-            }
-        ),
-        security=[{"bearer": []}],
     )
 
 

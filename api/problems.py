@@ -27,7 +27,7 @@ from core.errors import (
 from core.ids import uuid7
 from core.rest.base import FieldError, Problem
 
-__all__ = ["Refused", "answer_problem", "documented", "exception_handlers", "problem_of", "request_id"]
+__all__ = ["ApiRequest", "Refused", "answer_problem", "documented", "exception_handlers", "problem_of", "request_id"]
 
 log = structlog.get_logger()
 
@@ -42,6 +42,7 @@ CODES = {
     409: "conflict",
     413: "too_large",
     415: "unsupported_media_type",
+    422: "unacceptable",
     416: "range_not_satisfiable",
     429: "too_many_requests",
     500: "internal",
@@ -51,12 +52,12 @@ _OF: tuple[tuple[type[Exception], int, str], ...] = (
     (NotFound, 404, "not_found"),
     (Conflict, 409, "conflict"),
     (TokenRefused, 401, "token_refused"),
-    (AddressRefused, 400, "address_refused"),
-    (ConfigError, 400, "invalid"),
+    (AddressRefused, 422, "address_refused"),
+    (ConfigError, 422, "unacceptable"),
     (RequestTimeout, 503, "unavailable"),
     (RemoteError, 503, "unavailable"),
     (DatabaseError, 503, "database_unavailable"),
-    (HaetaeError, 400, "invalid"),
+    (HaetaeError, 422, "unacceptable"),
 )
 RETRY_S = 5
 
@@ -96,7 +97,7 @@ def problem_of(error: Exception) -> Refused:
             headers = {"Retry-After": str(RETRY_S)} if status == 503 else {}
             return Refused(status, code, str(error), hint=getattr(error, "hint", ""), headers=headers)
     if isinstance(error, (DataError, OverflowError, UnicodeError)):
-        return Refused(400, "invalid", "the database cannot hold such a value")
+        return Refused(422, "unacceptable", "the database cannot hold such a value")
     if isinstance(error, DBAPIError):
         return Refused(
             503, "database_unavailable", "the database does not answer", headers={"Retry-After": str(RETRY_S)}
@@ -142,7 +143,10 @@ def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Respons
 
 
 def _answer_validation(request: Request[Any, Any, Any], error: ValidationException) -> Response[Problem]:
-    errors = list(_body_errors(request)) + _parameter_errors(error)
+    found = list(_body_errors(request))
+    errors = [one for one, _ in found] + _parameter_errors(error)
+    if errors and len(errors) == len(found) and not any(malformed for _, malformed in found):
+        return answer_problem(request, Refused(422, "unacceptable", "the values do not go together", errors=errors))
     detail = "the request is not valid" if errors else "the request cannot be read"
     return answer_problem(request, Refused(400, "invalid", detail, errors=errors))
 
@@ -156,7 +160,7 @@ def _parameter_errors(error: ValidationException) -> list[FieldError]:
     ]
 
 
-def _body_errors(request: Request[Any, Any, Any]) -> Iterator[FieldError]:
+def _body_errors(request: Request[Any, Any, Any]) -> Iterator[tuple[FieldError, bool]]:
     """Msgspec stops at the first field that is wrong; a person wants to hear of all of them."""
     parameter = request.route_handler.parsed_fn_signature.parameters.get("data")
     if parameter is None:
@@ -165,11 +169,11 @@ def _body_errors(request: Request[Any, Any, Any]) -> Iterator[FieldError]:
     try:
         value = msgspec.json.decode(body if isinstance(body, bytes) and body else b"null")
     except msgspec.DecodeError as error:
-        return iter([FieldError(field="body", message=str(error))])
+        return iter([(FieldError(field="body", message=str(error)), True)])
     return _errors_in(value, parameter.annotation, "body")
 
 
-def _errors_in(value: Any, kind: Any, path: str) -> Iterator[FieldError]:
+def _errors_in(value: Any, kind: Any, path: str) -> Iterator[tuple[FieldError, bool]]:
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and isinstance(value, dict):
         given: dict[str, Any] = value
         fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
@@ -177,15 +181,15 @@ def _errors_in(value: Any, kind: Any, path: str) -> Iterator[FieldError]:
             if name in given:
                 yield from _errors_in(given[name], _without_unset(field.type), f"{path}.{name}")
             elif field.default is NODEFAULT and field.default_factory is NODEFAULT:
-                yield FieldError(field=f"{path}.{name}", message="is required")
+                yield FieldError(field=f"{path}.{name}", message="is required"), True
         for name in given.keys() - fields.keys():
-            yield FieldError(field=f"{path}.{name}", message="is not known")
+            yield FieldError(field=f"{path}.{name}", message="is not known"), True
         return
     try:
-        msgspec.convert(value, kind)
+        msgspec.convert(_whole_numbers(value), kind)
     except msgspec.ValidationError as error:
         message, _, where = str(error).partition(" - at `$")
-        yield FieldError(field=path + where.rstrip("`"), message=message)
+        yield FieldError(field=path + where.rstrip("`"), message=message), error.__cause__ is None
 
 
 def _without_unset(kind: Any) -> Any:
@@ -195,14 +199,40 @@ def _without_unset(kind: Any) -> Any:
     return kind
 
 
+class ApiRequest(Request[Any, Any, Any]):
+    """Reads a body as what its route asks for, to the letter: no 0 for false, no "5" for 5."""
+
+    async def json(self) -> Any:
+        """The route's record; raises ValidationException."""
+        parameter = self.route_handler.parsed_fn_signature.parameters.get("data")
+        if parameter is None:
+            return await super().json()
+        try:
+            value = msgspec.json.decode(await self.body() or b"null")
+            return msgspec.convert(_whole_numbers(value), parameter.annotation)
+        except msgspec.DecodeError as error:
+            raise ValidationException(str(error)) from error
+
+
+def _whole_numbers(value: Any) -> Any:
+    """JSON knows one kind of number: 5.0 is the integer 5."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list):
+        return [_whole_numbers(one) for one in value]
+    if isinstance(value, dict):
+        return {name: _whole_numbers(one) for name, one in value.items()}
+    return value
+
+
 def exception_handlers() -> dict[Any, Any]:
     """For Litestar: all of them answer with problem documents."""
     return {ValidationException: _answer_validation, Exception: answer_problem}
 
 
 def documented(*statuses: int) -> dict[int, ResponseSpec]:
-    """For a route: the problems that it may answer with besides 400, 401, 403, 429 and 503, which any may."""
-    every = sorted({400, 401, 403, 429, 503, *statuses})
+    """For a route: the problems that it may answer with besides 400, 401, 403, 422, 429 and 503, which any may."""
+    every = sorted({400, 401, 403, 422, 429, 503, *statuses})
     return {
         status: ResponseSpec(
             Problem, generate_examples=False, media_type=MEDIA_TYPE, description=http.HTTPStatus(status).phrase

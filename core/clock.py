@@ -1,12 +1,16 @@
 """Time, as a value that can be passed in: UTC for what is stored, monotonic for what is measured."""
 
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Protocol
 
 from core.errors import ConfigError
 
-__all__ = ["Clock", "FakeClock", "SystemClock", "later_utc", "normal_utc", "utc_iso"]
+__all__ = ["DAY", "Clock", "FakeClock", "SystemClock", "later_utc", "local_day", "normal_utc", "utc_iso"]
+
+
+DAY = r"^\d{4}-\d{2}-\d{2}$"
+"""What `local_day` reads."""
 
 
 class Clock(Protocol):
@@ -61,6 +65,14 @@ class FakeClock:
 def utc_iso(at: datetime) -> str:
     """`at` as RFC 3339 in UTC with microseconds; sorts as text."""
     return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def local_day(text: str) -> date:
+    """A day of the calendar, as 2026-03-01; raises ConfigError."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigError(f"not a day: {text[:40]!r}", "write it as 2026-03-01") from error
 
 
 def later_utc(at: str, seconds: float) -> str:

@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
@@ -18,7 +18,7 @@ from api.files import answer_file
 from api.guard import needs
 from api.problems import Refused, documented
 from api.services import Call, Services, caller
-from core.clock import later_utc, normal_utc, utc_iso
+from core.clock import DAY, later_utc, local_day, normal_utc, utc_iso
 from core.db.event_pages import EventFilter, iterate_events, page_events
 from core.db.events import (
     EventDetail,
@@ -67,7 +67,8 @@ def _filter(
     ] = None,
     until: Annotated[str | None, QueryParameter(name="to", max_length=40, description="RFC 3339: before then")] = None,
     day: Annotated[
-        date | None, QueryParameter(name="date", description="A day of `time_zone`, in place of from and to")
+        str | None,
+        QueryParameter(name="date", pattern=DAY, description="A day of `time_zone`, in place of from and to"),
     ] = None,
     time_zone: Annotated[
         str | None, QueryParameter(max_length=64, description="IANA name; the site's by default")
@@ -75,15 +76,15 @@ def _filter(
     vlm_type: Annotated[list[str] | None, QueryParameter(max_items=50)] = None,
     severity: Annotated[list[Severity] | None, QueryParameter(max_items=10)] = None,
     event_state: Annotated[list[EventState] | None, QueryParameter(name="state", max_items=10)] = None,
-    min_score: Annotated[float | None, QueryParameter(ge=0, le=1000)] = None,
-    acknowledged: FromQuery[bool | None] = None,
+    min_score: Annotated[float, QueryParameter(ge=0, le=1000)] = 0.0,
+    acknowledged: FromQuery[Literal["true", "false", ""]] = "",
     text: Annotated[str, QueryParameter(max_length=200, description="Part of the description or the reason")] = "",
 ) -> EventFilter:
     """What a list of events is asked for, cut down to what the caller may see."""
     if day is not None:
         if since or until:
             raise ConfigError("date stands in the place of from and to", "give either")
-        since, until = _day(day, time_zone or services.config.site.time_zone)
+        since, until = _day(local_day(day), time_zone or services.config.site.time_zone)
     wanted = tuple(map(CameraId, camera_id)) if camera_id else None
     return EventFilter(
         cameras=caller(request).visible(wanted),
@@ -92,8 +93,8 @@ def _filter(
         types=tuple(vlm_type or ()),
         severities=tuple(severity or ()),
         states=tuple(event_state or ()),
-        min_score=min_score,
-        acknowledged=acknowledged,
+        min_score=min_score or None,
+        acknowledged={"true": True, "false": False}.get(acknowledged),
         text=text,
     )
 
@@ -130,7 +131,7 @@ COLUMNS = EventOut.__struct_fields__
 
 @get(
     "/export",
-    opt=READ,
+    opt={**READ, "content": ["application/x-ndjson", "text/csv"]},
     sync_to_thread=True,
     operation_id="exportEvents",
     responses={
@@ -307,7 +308,7 @@ def give_feedback(
 
 @get(
     "/{event_id:str}/media/{kind:str}",
-    opt=needs(Role.VIEWER, Scope.MEDIA_READ, media=True),
+    opt={**needs(Role.VIEWER, Scope.MEDIA_READ, media=True), "content": ["image/jpeg", "video/mp4"]},
     sync_to_thread=True,
     operation_id="getEventMedia",
     responses={

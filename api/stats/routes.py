@@ -1,6 +1,6 @@
 """Routes under /stats: of the cameras that the caller may see, and of no others."""
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -11,6 +11,7 @@ from litestar.params import FromQuery, QueryParameter
 from api.guard import needs
 from api.problems import documented
 from api.services import Call, Services, caller
+from core.clock import DAY, local_day
 from core.db.cameras import list_cameras
 from core.db.statistics import Period, StatisticsQuery
 from core.errors import ConfigError
@@ -27,8 +28,8 @@ BACK = {Period.DAY: 14, Period.WEEK: 84, Period.MONTH: 365}
 EACH = 64
 """Cameras whose own trends are told."""
 
-Since = Annotated[date | None, QueryParameter(name="from", description="First local day")]
-Until = Annotated[date | None, QueryParameter(name="to", description="Last local day; today by default")]
+Since = Annotated[str | None, QueryParameter(name="from", pattern=DAY, description="First local day")]
+Until = Annotated[str | None, QueryParameter(name="to", pattern=DAY, description="Last local day; today by default")]
 Zone = Annotated[str | None, QueryParameter(max_length=64, description="IANA name; the site's by default")]
 Cameras = Annotated[list[CameraKey] | None, QueryParameter(max_items=200)]
 
@@ -37,15 +38,15 @@ def _query(
     services: Services,
     request: Call,
     period: Period,
-    since: date | None,
-    until: date | None,
+    since: str | None,
+    until: str | None,
     time_zone: str | None,
     camera_id: list[str] | None,
 ) -> StatisticsQuery:
     zone = time_zone or services.config.site.time_zone
     try:
-        last = until or datetime.now(UTC).astimezone(ZoneInfo(zone)).date()
-        first = since or last - timedelta(days=BACK[period] - 1)
+        last = local_day(until) if until else datetime.now(UTC).astimezone(ZoneInfo(zone)).date()
+        first = local_day(since) if since else last - timedelta(days=BACK[period] - 1)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise ConfigError(f"not a time zone: {zone[:60]!r}", "use an IANA name such as Asia/Seoul") from error
     except OverflowError as error:

@@ -36,7 +36,7 @@ from core.rest.accounts import (
     GrantsIn,
     UserOut,
 )
-from core.rest.base import Uuid
+from core.rest.base import UUID, Uuid
 from core.security.passwords import check_new_password
 from core.security.permissions import Role, Scope
 from core.security.tokens import hash_token, new_token
@@ -247,7 +247,9 @@ def read_audit(
     until: Annotated[str | None, QueryParameter(name="to", max_length=40)] = None,
     actor: Annotated[str | None, QueryParameter(max_length=200)] = None,
     action: Annotated[str | None, QueryParameter(max_length=64)] = None,
-    before: Annotated[Uuid | None, QueryParameter(description="Where the page before ended")] = None,
+    before: Annotated[
+        str, QueryParameter(pattern=f"^$|{UUID}", description="Id of the last entry of the page before")
+    ] = "",
     limit: Annotated[int, QueryParameter(ge=1, le=500)] = 100,
 ) -> AuditPage:
     """Who did what, the newest first: changes, refusals, and who viewed or exported footage."""
@@ -257,7 +259,7 @@ def read_audit(
         until=normal_utc(until) if until else None,
         actor=actor,
         action=action,
-        before=before,
+        before=before or None,
         limit=limit,
     )
     return AuditPage(entries=entries, before=entries[-1].id if len(entries) == limit else None)

@@ -141,7 +141,10 @@ def _local_url(scheme: str, text: str) -> CameraUrl:
     if scheme == "v4l2" or re.fullmatch(r"/dev/video\d+", str(path)):
         shown = f"v4l2://{path}"
         return CameraUrl(kind=SourceKind.DEVICE, shown=shown, full=shown, path=path)
-    kind = SourceKind.FOLDER if path.is_dir() else SourceKind.FILE
+    try:
+        kind = SourceKind.FOLDER if path.is_dir() else SourceKind.FILE
+    except OSError as error:
+        raise ConfigError(f"that path cannot be looked at: {error.strerror}", "check the path") from error
     return CameraUrl(kind=kind, shown=str(path), full=str(path), path=path)
 
 

@@ -42,6 +42,7 @@ __all__ = [
 
 UserName = Annotated[str, Meta(min_length=2, max_length=64)]
 Password = Annotated[str, Meta(min_length=1, max_length=512)]
+NewPassword = Annotated[str, Meta(min_length=12, max_length=128, description="12 to 128 characters, of any kind")]
 Language = Literal["en", "ko"]
 TokenIn = Annotated[str, Meta(max_length=200, pattern=r"^[A-Za-z0-9_-]*$")]
 Preferences = Annotated[dict[str, Any], Meta(max_length=100)]
@@ -59,7 +60,7 @@ class RegisterIn(Record, frozen=True, kw_only=True):
     """`token` is the set-up token for the first account, and an invitation's for later ones."""
 
     name: UserName
-    password: Password
+    password: NewPassword
     token: TokenIn = ""
     language: Language = "en"
 
@@ -92,7 +93,7 @@ class ChangePassword(Record, frozen=True, kw_only=True):
     """All other sessions end with it."""
 
     current: Password
-    new: Password
+    new: NewPassword
 
 
 class Me(Record, frozen=True, kw_only=True):
@@ -155,7 +156,7 @@ class GrantsIn(Record, frozen=True, kw_only=True):
 
 class CreateUser(Record, frozen=True, kw_only=True):
     name: UserName
-    password: Password
+    password: NewPassword
     role: Role = Role.VIEWER
     grants: GrantsIn = GrantsIn()
     language: Language = "en"
@@ -164,7 +165,7 @@ class CreateUser(Record, frozen=True, kw_only=True):
 class ChangeUser(Record, frozen=True, kw_only=True):
     """What is left out stays. A new password, another role and `enabled: false` end all sessions of the user."""
 
-    password: Password | UnsetType = UNSET
+    password: NewPassword | UnsetType = UNSET
     role: Role | UnsetType = UNSET
     enabled: bool | UnsetType = UNSET
     grants: GrantsIn | UnsetType = UNSET

@@ -5,14 +5,15 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-__all__ = ["CameraKey", "FieldError", "Line", "Problem", "Record", "Text", "Uuid"]
+__all__ = ["UUID", "CameraKey", "FieldError", "Line", "Problem", "Record", "Text", "Uuid"]
 
 Line = Annotated[str, Meta(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 """Free text without line breaks."""
 Text = Annotated[str, Meta(max_length=4000, pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$")]
 """Free text of several lines."""
 CameraKey = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", description="Id of a camera")]
-Uuid = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", description="UUID")]
+UUID = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
+Uuid = Annotated[str, Meta(pattern=UUID, description="UUID")]
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -171,7 +171,7 @@ def test_a_new_password_ends_the_other_sessions(plain):
     weak = client.post(
         f"{AUTH}/password", json={"current": PASSWORD, "new": "password1234"}, headers=bearer(first["access_token"])
     )
-    assert weak.status_code == 400
+    assert weak.status_code == 422
     done = client.post(
         f"{AUTH}/password", json={"current": PASSWORD, "new": "six quiet rivers"}, headers=bearer(first["access_token"])
     )

@@ -21,6 +21,7 @@ from core.db.cameras import add_camera, list_cameras
 from core.errors import HaetaeError
 from core.events import EventState
 from core.frames import sweep
+from core.heartbeat import read_heartbeat, remove_heartbeat
 from core.ids import CameraId
 from core.wire.feeds import FeedSubscriber
 from core.wire.messages import (
@@ -72,9 +73,10 @@ def _run(args: argparse.Namespace) -> int:
     code = 0
     try:
         _prepare(config, console, demo=args.demo)
-        console.print("starting logger, inference and manager under supervisord")
+        console.print("starting logger, inference, manager, housekeeper and api under supervisord")
         supervisor = _supervise(config)
         _wait_ready(config, supervisor)
+        _tell_api(config, supervisor, console)
         console.print(f"running; data in {config.data_dir}; Ctrl-C stops everything")
         _follow(config, supervisor, console, quiet=args.quiet)
     except _Stopped:
@@ -116,6 +118,8 @@ def _answers(config: Config, role: str, reply_type: Any, timeout_s: float) -> bo
 def _prepare(config: Config, console: Console, *, demo: bool) -> None:
     for name in sweep(config.run_dir):
         console.print(f"removed {name}, left by a process that died")
+    (config.run_dir / "api.url").unlink(missing_ok=True)
+    remove_heartbeat(config.run_dir, "api")
     console.print("bringing the database up to date")
     upgrade(config.database_url)
     engine = make_engine(config.database_url, writer=True)
@@ -155,6 +159,23 @@ def _wait_ready(config: Config, supervisor: "subprocess.Popen[bytes]") -> None:
                     f"{role} did not answer within {START_S:.0f} s: {_tail(config.logs_dir / f'{role}.log')}",
                     f"see {config.logs_dir / f'{role}.log'}",
                 )
+
+
+def _tell_api(config: Config, supervisor: "subprocess.Popen[bytes]", console: Console) -> None:
+    """Where the API is, and how the first account is made; an API that does not come up stops nothing else."""
+    deadline = time.monotonic() + START_S
+    while read_heartbeat(config.run_dir, "api") is None and supervisor.poll() is None:
+        if time.monotonic() > deadline:
+            console.print(f"the API does not answer: {_tail(config.logs_dir / 'api.log')}", markup=False)
+            return
+        time.sleep(0.05)
+    try:
+        console.print(f"API at {(config.run_dir / 'api.url').read_text()}/api/v1/schema", markup=False)
+        token = config.secrets_dir / "setup.token"
+        if token.exists():
+            console.print(f"no account yet: register with the set-up token {token.read_text().strip()}", markup=False)
+    except OSError as error:
+        console.print(f"the API's address cannot be read: {error.strerror}", markup=False)
 
 
 def _tail(path: Path) -> str:
