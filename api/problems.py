@@ -168,7 +168,7 @@ def _body_errors(request: Request[Any, Any, Any]) -> Iterator[tuple[FieldError, 
     body = ScopeState.from_scope(request.scope).body
     try:
         value = msgspec.json.decode(body if isinstance(body, bytes) and body else b"null")
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         return iter([(FieldError(field="body", message=str(error)), True)])
     return _errors_in(value, parameter.annotation, "body")
 
@@ -210,7 +210,7 @@ class ApiRequest(Request[Any, Any, Any]):
         try:
             value = msgspec.json.decode(await self.body() or b"null")
             return msgspec.convert(_whole_numbers(value), parameter.annotation)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise ValidationException(str(error)) from error
 
 
