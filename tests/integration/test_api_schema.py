@@ -32,6 +32,7 @@ def test_what_the_document_says_is_what_happens(config, role, seed):
                 *("--header", f"Authorization: Bearer {site.token('me')}"),
                 *("--checks", "all", "--max-examples", "1", "--seed", str(seed), "--no-color", *left_out),
             ],
+            cwd=config.data_dir,
             capture_output=True,
             text=True,
             timeout=380,
