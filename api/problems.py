@@ -82,7 +82,10 @@ class Refused(Exception):
 
 def request_id(scope: Any) -> str:
     """Of one request: in the logs, in the answer's headers and in problems."""
-    return scope.setdefault("state", {}).setdefault("request_id", str(uuid7()))
+    state = scope.setdefault("state", {})
+    if "request_id" not in state:
+        state["request_id"] = str(uuid7())
+    return state["request_id"]
 
 
 def problem_of(error: Exception) -> Refused:

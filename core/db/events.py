@@ -17,7 +17,7 @@ from core.db.tables import (
     FeedbackRow,
 )
 from core.errors import ConfigError, NotFound
-from core.events.model import AnomalyEvent, EventMedia, EventState, EventStep
+from core.events.model import AnomalyEvent, EventMedia, EventState, EventStep, Severity
 from core.ids import CameraId, EventId, uuid7
 
 __all__ = [
@@ -43,6 +43,8 @@ __all__ = [
 
 _PARTS = {"media", "steps"}
 _NAMES = tuple(name for name in AnomalyEvent.__struct_fields__ if name not in _PARTS)
+_STATES = {str(one): one for one in EventState}
+_SEVERITIES = {str(one): one for one in Severity}
 _OWN = ("sequence", "acknowledged_at", "locked")
 
 
@@ -145,9 +147,12 @@ def stored_columns() -> list[ColumnElement[Any]]:
 
 
 def stored_event(row: Sequence[Any]) -> StoredEvent:
-    event = msgspec.convert(dict(zip(_NAMES, row, strict=False)), AnomalyEvent)
+    values = dict(zip(_NAMES, row, strict=False))
+    # by hand: whole pages are made of this, and msgspec.convert takes twice as long
+    values["state"], values["severity"] = _STATES[values["state"]], _SEVERITIES[values["severity"]]
+    values["provisional"] = bool(values["provisional"])
     sequence, acknowledged_at, locked = row[len(_NAMES) :]
-    return StoredEvent(event, sequence, acknowledged_at, bool(locked))
+    return StoredEvent(AnomalyEvent(**values), sequence, acknowledged_at, bool(locked))
 
 
 def last_sequence(engine: Engine) -> int:

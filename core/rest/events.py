@@ -1,6 +1,7 @@
 """Records of events and what people do with them."""
 
 import enum
+from operator import attrgetter
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -78,11 +79,12 @@ class EventOut(Record, frozen=True, kw_only=True):
             acknowledged_at=stored.acknowledged_at,
             locked=stored.locked,
             has_snapshot=bool(event.snapshot),
-            **{name: getattr(event, name) for name in _SAME},
+            **dict(zip(_SAME, _same(event), strict=True)),
         )
 
 
 _SAME = tuple(name for name in EventOut.__struct_fields__ if name in set(AnomalyEvent.__struct_fields__))
+_same = attrgetter(*_SAME)
 
 
 class EventPageOut(Record, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ import os
 import secrets
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ __all__ = ["Claims", "KeyRing", "Tickets", "TokenKind", "hash_token", "new_token
 ISSUER = "haetae"
 ALGORITHM = "HS256"
 KEY_FILE = "signing.keys"
+LOOK_S = 1.0
 KEPT_KEYS = 2
 """The current key and the one before: what it signed lives on until it expires."""
 
@@ -62,13 +64,18 @@ class KeyRing:
                 self._write([])
             if self._file.stat().st_mode & 0o077:
                 raise SecretError(f"{self._file} may be read by others", f"chmod 600 {self._file}")
-            self._changed_ns, self._held = 0, dict[str, str]()
+            self._held: dict[str, str] = {}
+            self._changed_ns = 0
+            self._look_at = 0.0
             self._keys()
         except (OSError, ValueError) as error:
             raise SecretError(f"cannot read {self._file}: {error}", "remove it: everybody logs in again") from error
 
     def _keys(self) -> dict[str, str]:
-        """By kid, the newest first; read again when another process has rotated them."""
+        """By kid, the newest first; read again, within a second, when another process has rotated them."""
+        if time.monotonic() < self._look_at:
+            return self._held
+        self._look_at = time.monotonic() + LOOK_S
         changed_ns = self._file.stat().st_mtime_ns
         if changed_ns != self._changed_ns:
             keys = dict(line.split() for line in self._file.read_text().splitlines() if line.strip())
@@ -89,6 +96,7 @@ class KeyRing:
     def rotate(self) -> None:
         """A new key signs from now on; what the one before it signed is still read."""
         self._write([f"{kid} {secret}" for kid, secret in self._keys().items()])
+        self._look_at = 0.0
 
     def sign(self, kind: TokenKind, claims: Claims, *, now_s: float, lifetime_s: float) -> str:
         keys = self._keys()
