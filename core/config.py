@@ -193,6 +193,8 @@ class CamerasConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     reconnect_s: Positive = 0.5
     """First wait before connecting again; it doubles each time."""
     reconnect_max_s: Positive = 30.0
+    flat_s: Positive = 600.0
+    """Movement during which a score that never changes counts as broken."""
     clip_mb: Positive = 64.0
     """Packets of one camera that are kept in memory for its clips, 10^6 bytes; of more, the oldest go."""
     clip_max_s: Positive = 120.0

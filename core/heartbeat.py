@@ -10,8 +10,9 @@ import msgspec
 
 __all__ = ["Beat", "Heartbeat", "read_heartbeat", "remove_heartbeat"]
 
-_ROW = struct.Struct("=QQQQQ24s")
-"""sequence (odd while written), pid, started_ns, beat_ns, count, phase."""
+_REASON_BYTES = 216
+_ROW = struct.Struct(f"=QQQQQ24s{_REASON_BYTES}s")
+"""sequence (odd while written), pid, started_ns, beat_ns, count, phase, reason."""
 
 
 class Beat(msgspec.Struct, frozen=True):
@@ -22,6 +23,8 @@ class Beat(msgspec.Struct, frozen=True):
     beat_ns: int
     count: int
     phase: str
+    reason: str = ""
+    """Why it is in that phase, for a person; "" where that needs no saying."""
 
     @property
     def age_s(self) -> float:
@@ -48,15 +51,15 @@ class Heartbeat:
         self._sequence = 0
         self._started_ns = time.monotonic_ns()
 
-    def beat(self, phase: str, count: int = 0) -> None:
-        """Says: alive now, in `phase` (24 bytes at most), having done `count` units of work."""
+    def beat(self, phase: str, count: int = 0, reason: str = "") -> None:
+        """Says: alive now, in `phase` (24 bytes at most), having done `count` units of work; `reason` is cut at 216."""
         self._sequence += 2
-        self._write(self._sequence - 1, phase, count)
+        self._write(self._sequence - 1, phase, count, reason.encode()[:_REASON_BYTES])
         self._row[:8] = self._sequence.to_bytes(8, "little")
 
-    def _write(self, sequence: int, phase: str, count: int) -> None:
+    def _write(self, sequence: int, phase: str, count: int, reason: bytes) -> None:
         now = time.monotonic_ns()
-        self._row[:] = _ROW.pack(sequence, self._pid, self._started_ns, now, count, phase.encode()[:24])
+        self._row[:] = _ROW.pack(sequence, self._pid, self._started_ns, now, count, phase.encode()[:24], reason)
 
     def close(self) -> None:
         """Takes the row away: an orderly end."""
@@ -70,12 +73,16 @@ def read_heartbeat(run_dir: Path, name: str) -> Beat | None:
         with _path(run_dir, name).open("rb") as file:
             for _ in range(3):
                 file.seek(0)
-                sequence, pid, started, beat, count, phase = _ROW.unpack(file.read(_ROW.size))
+                sequence, pid, started, beat, count, phase, reason = _ROW.unpack(file.read(_ROW.size))
                 if sequence and sequence % 2 == 0:
-                    return Beat(pid, started, beat, count, phase.rstrip(b"\0").decode(errors="replace"))
+                    return Beat(pid, started, beat, count, _text(phase), _text(reason))
     except (OSError, struct.error):
         pass
     return None
+
+
+def _text(field: bytes) -> str:
+    return field.rstrip(b"\0").decode(errors="ignore")
 
 
 def remove_heartbeat(run_dir: Path, name: str) -> None:

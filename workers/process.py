@@ -23,11 +23,12 @@ def spawn(
     stdout: int | IO[bytes] | None = None,
     stderr: int | IO[bytes] | None = None,
     environment: dict[str, str] | None = None,
+    keep_stdin: bool = False,
 ) -> "subprocess.Popen[bytes]":
     """Starts `python -m workers.ROLE` in a session of its own; it ends when this process does.
 
     To be called from the main thread: the kernel's parent-death signal follows the spawning thread.
-    `payload` goes to its standard input (secrets never into argv).
+    `payload` goes to its standard input (secrets never into argv), which is closed then unless `keep_stdin`.
     """
     module = role if "." in role or role == "api" else f"workers.{role}"
     child = subprocess.Popen(
@@ -41,7 +42,7 @@ def spawn(
     if payload and child.stdin:
         try:
             child.stdin.write(payload)
-            child.stdin.close()
+            child.stdin.flush() if keep_stdin else child.stdin.close()
         except BrokenPipeError:
             log.warning("child_died_at_once", role=role, pid=child.pid)
     return child

@@ -1,8 +1,9 @@
-"""CameraJob: what one camera process is to do; it comes as JSON on standard input."""
+"""CameraJob: what one camera process is to do; it comes as a line of JSON on standard input, and so do changes."""
 
 import msgspec
 
 from core.cameras.model import CameraConfig
+from core.cameras.zones import Zone
 
 __all__ = ["CameraJob", "JobResult"]
 
@@ -11,6 +12,7 @@ class CameraJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """One camera's work. With the defaults it runs as `haetae up` wants it: paced, for ever, newest frame wins."""
 
     camera: CameraConfig
+    zones: tuple[Zone, ...] = ()
     more_urls: list[str] = []
     """Further files, played after the camera's own as one stream with gaps."""
     normality_id: str = ""

@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from core.ids import CameraId
 
-__all__ = ["CameraConfig", "CameraPhase", "CameraSettings", "CameraStatus", "Transport"]
+__all__ = ["CameraConfig", "CameraPhase", "CameraSettings", "CameraStatus", "Transport", "needs_restart"]
 
 
 Seconds = Annotated[float, Meta(ge=0, le=60)]
@@ -30,6 +30,9 @@ class CameraSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     rotation: Annotated[
         Literal[0, 90, 180, 270], Meta(title="Rotation", description="clockwise degrees by which the picture is turned")
     ] = 0
+    verify_tls: Annotated[
+        bool, Meta(title="Verify TLS", description="of rtsps and https; few cameras have a certificate to be verified")
+    ] = False
     record: Annotated[bool, Meta(title="Clips", description="each event gets a video clip")] = True
     pre_s: Annotated[Seconds, Meta(title="Before", description="seconds of a clip before its event")] = 5.0
     post_s: Annotated[Seconds, Meta(title="After", description="seconds of a clip after its event")] = 5.0
@@ -72,6 +75,18 @@ class CameraConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     loop: bool = True
     """A file begins again at its end."""
     settings: CameraSettings = CameraSettings()
+
+
+LIVE_FIELDS = {"name", "autostart", "learn_s", "analysis_fps"}
+LIVE_SETTINGS = {"record", "pre_s", "post_s", "frozen_s"}
+
+
+def needs_restart(before: CameraConfig, after: CameraConfig) -> bool:
+    """Whether a camera's process must be started anew for `after`; else it takes it over while it runs."""
+    changes = {name: getattr(before, name) for name in LIVE_FIELDS}
+    settings = {name: getattr(before.settings, name) for name in LIVE_SETTINGS}
+    kept = msgspec.structs.replace(after.settings, **settings)
+    return msgspec.structs.replace(after, settings=kept, **changes) != before
 
 
 class CameraPhase(enum.StrEnum):

@@ -19,6 +19,7 @@ __all__ = [
     "Done",
     "ErrorReply",
     "FinishLearning",
+    "ForgetState",
     "FrameRef",
     "GetCameras",
     "GetState",
@@ -114,6 +115,16 @@ class ScoreReply(Message, frozen=True, kw_only=True):
 
 class FinishLearning(Message, frozen=True, kw_only=True):
     """Fit the state from all that was taken in, save it as the next version, and use it from now on."""
+
+    vad_type: str
+    normality_id: str
+
+
+class ForgetState(Message, frozen=True, kw_only=True):
+    """What was learned does not fit the camera any more: it is scored with no longer, its files stay.
+
+    Answered by LearnedReply.
+    """
 
     vad_type: str
     normality_id: str
@@ -224,7 +235,7 @@ class CameraStatuses(Message, frozen=True, kw_only=True):
     cameras: list[CameraStatus]
 
 
-InferenceRequest = ScoreRequest | FinishLearning | GetState | AnalyzeRequest | GetStatistics | Ping
+InferenceRequest = ScoreRequest | FinishLearning | ForgetState | GetState | AnalyzeRequest | GetStatistics | Ping
 InferenceReply = ScoreReply | LearnedReply | AnalyzeReply | InferenceStatistics | Pong | ErrorReply
 LoggerRequest = LogEvents | LogHistory | InterruptOpen | Ping
 LoggerReply = Done | Pong | ErrorReply

@@ -17,10 +17,10 @@ import pytest
 import zmq
 from sqlalchemy import update
 
-from core.cameras import CameraConfig, CameraPhase, CameraStatus
+from core.cameras import CameraConfig, CameraPhase, CameraStatus, Zone, ZoneKind
 from core.config import Config
 from core.db import make_engine, upgrade
-from core.db.cameras import add_camera, remove_camera, set_enabled
+from core.db.cameras import add_camera, remove_camera, replace_zones, set_enabled
 from core.db.history import camera_states
 from core.db.tables import CameraRow
 from core.frames import list_rings
@@ -193,10 +193,21 @@ def test_a_changed_camera_gets_a_new_process_and_the_others_keep_theirs(house, v
     add_camera(house.engine, camera(video, YARD))
     house.open()
     gate, yard = house.running(GATE), house.running(YARD)
-    house.change(GATE, analysis_fps=5.0)
+    house.change(GATE, settings={"rotation": 180})
     house.apply()
     house.running(GATE, not_pid=gate)
     assert house.running(YARD) == yard
+
+
+def test_zones_and_small_changes_reach_a_camera_that_goes_on_running(house, video):
+    add_camera(house.engine, camera(video))
+    house.open()
+    pid = house.running(GATE)
+    house.change(GATE, name="Front gate", analysis_fps=5.0)
+    replace_zones(house.engine, GATE, [Zone(name="a", kind=ZoneKind.IGNORE, points=((0, 0), (1, 0), (1, 1)))])
+    house.apply()
+    until("it is told", lambda: "camera_told" in house.log())
+    assert house.running(GATE) == pid
 
 
 def test_a_missing_file_is_told_and_is_not_tried_again_until_it_is_changed(house, video, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.cameras import CameraConfig, CameraPhase
+from core.cameras import CameraConfig, CameraPhase, CameraSettings
 from core.clock import FakeClock
 from core.config import ManagerConfig
 from core.ids import CameraId
@@ -124,10 +124,22 @@ def test_a_process_that_does_not_end_when_asked_is_killed():
     assert house.pass_s(0.5) == [KILL]
 
 
+def test_a_change_that_the_process_can_take_over_restarts_nothing():
+    house = House(camera("a"))
+    house.step()
+    settings = CameraSettings(pre_s=9.0, post_s=9.0, record=False)
+    changed = camera("a", analysis_fps=5, learn_s=5, settings=settings)
+    house.desired[changed.camera_id] = changed
+    assert house.step() == []
+    turned = camera("a", settings=CameraSettings(rotation=90))
+    house.desired[turned.camera_id] = turned
+    assert house.step() == [(Step.TERMINATE, "a")]
+
+
 def test_a_changed_camera_is_restarted_alone_and_at_once():
     house = House(camera("a"), camera("b"))
     house.step()
-    changed = camera("a", analysis_fps=5)
+    changed = camera("a", vad_type="other")
     house.desired[changed.camera_id] = changed
     assert house.step() == [(Step.TERMINATE, "a")]
     house.end(changed.camera_id, code=0)
@@ -296,21 +308,21 @@ def test_a_camera_never_has_two_processes_and_runs_in_the_end(moves):
             if move in {"end", "fail"}:
                 house.end(code=78 if move == "fail" else 1)
         if move in {"on", "off"}:
-            house.desired[GATE] = camera(enabled=move == "on", analysis_fps=fps)
+            house.desired[GATE] = camera(enabled=move == "on", vad_type=f"v{fps:g}")
         elif move == "change":
             fps += 1
-            house.desired[GATE] = camera(analysis_fps=fps)
+            house.desired[GATE] = camera(vad_type=f"v{fps:g}")
         elif move == "remove":
             house.desired.clear()
         obey(house)
-    house.desired[GATE] = camera(analysis_fps=fps + 1)
+    house.desired[GATE] = camera(vad_type=f"v{fps + 1:g}")
     for _ in range(10):
         house.clock.advance(0.5)
         if GATE in house.processes:
             house.beat()
         obey(house)
     assert house.status()[0] is CameraPhase.WATCHING
-    assert house.started_with[GATE].analysis_fps == fps + 1
+    assert house.started_with[GATE].vad_type == f"v{fps + 1:g}"
 
 
 def obey(house: House) -> None:

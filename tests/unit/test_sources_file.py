@@ -248,7 +248,7 @@ def folder(path: Path) -> Path:
     ("make", "name", "says"),
     [
         (lambda path: path, "missing.mp4", "does not exist"),
-        (folder, "folder", "is a folder"),
+        (folder, "folder", "no video that can be played"),
         (empty_file, "empty.mp4", "is empty"),
         (text_file, "notes.txt", "is not a video"),
         (text_file, "notes.mp4", "is not a video"),

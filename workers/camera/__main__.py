@@ -7,23 +7,15 @@ import cv2
 import msgspec
 import structlog
 
-from core.cameras.job import CameraJob
-from core.errors import ConfigError, HaetaeError, SourceError, StateError
+from core.errors import ConfigError, HaetaeError, SecretError, SourceError, StateError
 from core.heartbeat import Heartbeat
+from workers.camera.jobs import JobFeed
 from workers.camera.pipeline import CameraPipeline
 from workers.process import StopFlag, fail, parse_role_args
 
 __all__ = ["main"]
 
 log = structlog.get_logger()
-
-
-def read_job(text: bytes) -> CameraJob:
-    """A CameraJob from JSON; raises ConfigError."""
-    try:
-        return msgspec.json.decode(text, type=CameraJob)
-    except msgspec.DecodeError as error:
-        raise ConfigError(f"no camera job on standard input: {error}") from error
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -34,26 +26,31 @@ def main(argv: list[str] | None = None) -> int:
     os.nice(5)  # detection may wait a little; answering and logging may not
     pipeline = None
     heartbeat = None
+    hung = False
+    code = 0
     try:
-        job = read_job(sys.stdin.buffer.read())
+        jobs = JobFeed()
+        job = jobs.first()
         structlog.contextvars.bind_contextvars(camera_id=job.camera.camera_id)
         heartbeat = Heartbeat(config.run_dir, f"camera-{job.camera.camera_id}")
-        pipeline = CameraPipeline(config, job, heartbeat, stop.is_set)
+        pipeline = CameraPipeline(config, job, heartbeat, stop.is_set, None if job.lossless else jobs)
         result = pipeline.run()
         if job.result:
             with open(job.result, "wb") as file:  # noqa: PTH123
                 file.write(msgspec.json.encode(result))
-    except (ConfigError, SourceError, StateError) as error:
-        return fail(error)
+    except (ConfigError, SecretError, SourceError, StateError) as error:
+        code = fail(error)
     except HaetaeError as error:
         fail(error)
-        return 1
+        code = 1
     finally:
         if pipeline:
-            pipeline.close()
+            hung = not pipeline.close()
         if heartbeat:
             heartbeat.close()
-    return 0
+    if hung:
+        os._exit(code)  # a thread hangs in a library, and would take the interpreter's orderly end with it
+    return code
 
 
 if __name__ == "__main__":

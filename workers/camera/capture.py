@@ -1,12 +1,15 @@
 """Capture: from a source into the camera's two rings, at the source's pace or as fast as frames are taken."""
 
+import enum
 import os
 import queue
 import threading
 import time
 from collections.abc import Iterator
+from typing import Protocol
 
 import msgspec
+import numpy as np
 import structlog
 
 from core.config import Config
@@ -14,15 +17,45 @@ from core.errors import HaetaeError
 from core.frames import FrameFormat, RingWriter
 from core.ids import CameraId
 from core.wire.messages import FrameRef
+from workers.camera.masks import Masks
 from workers.camera.pixels import MotionGate, fit_size, scale_i420
 from workers.camera.sources import Source, SourceFrame
+from workers.camera.sources.base import Activity
 
-__all__ = ["Capture", "Captured", "Rings"]
+__all__ = ["Capture", "Captured", "Pace", "Rings", "Round"]
 
 log = structlog.get_logger()
 
 LOOP_GAP_S = 1000.0
 """Added to a source's own time at each new round, so that what looks back in time starts afresh."""
+
+
+class Pace(enum.Enum):
+    """When a source's frames are captured."""
+
+    FAST = enum.auto()
+    """As fast as they are taken; nothing is lost."""
+    TIMED = enum.auto()
+    """At the source's own time; what nobody takes is replaced by what comes next."""
+    LIVE = enum.auto()
+    """When they come; what nobody takes is replaced by what comes next."""
+
+
+class Round(msgspec.Struct, frozen=True, kw_only=True):
+    """One going through a source."""
+
+    source: Source
+    frames: Iterator[SourceFrame]
+    pace: Pace
+    learn: bool = False
+
+
+class Watcher(Protocol):
+    """Looks at each main picture, in the capturing thread."""
+
+    def picture(self, pixels: np.ndarray) -> None:
+        """`pixels` (h * 3 // 2, w) uint8."""
+        ...
 
 
 class Captured(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,36 +70,61 @@ class Captured(msgspec.Struct, frozen=True, kw_only=True):
     """UTC."""
     main: FrameRef
     analysis: FrameRef | None
+    width: int
+    """Of the main picture."""
+    height: int
     learn: bool
 
 
 class Rings:
-    """The rings of one camera at one frame size: `main` as it came, `analysis` reduced."""
+    """The rings of one camera: `main` as it came, `analysis` reduced. Another frame size is another epoch of both."""
 
-    def __init__(self, config: Config, camera_id: CameraId, width: int, height: int) -> None:
-        bus = config.bus
-        self.main = RingWriter.create(
-            config.run_dir, camera_id, "main", FrameFormat(width, height, "i420"), bus.main_slots, bus.shm_share
-        )
-        size = fit_size(width, height, bus.analysis_width, bus.analysis_height)
+    def __init__(self, config: Config, camera_id: CameraId) -> None:
+        self._config, self._camera_id = config, camera_id
+        self._both: tuple[RingWriter, RingWriter] | None = None
+        self.size = (0, 0)
+
+    def fit(self, width: int, height: int) -> None:
+        """Makes them anew unless they have this size; raises BusError."""
+        if self.size == (width, height):
+            return
+        self.close()
+        bus = self._config.bus
+        main = self._made("main", width, height, bus.main_slots)
         try:
-            self.analysis = RingWriter.create(
-                config.run_dir, camera_id, "analysis", FrameFormat(*size, "i420"), bus.analysis_slots, bus.shm_share
-            )
+            size = fit_size(width, height, bus.analysis_width, bus.analysis_height)
+            self._both = main, self._made("analysis", *size, bus.analysis_slots)
         except HaetaeError:
-            self.main.close()
+            main.close()
             raise
+        self.size = (width, height)
+
+    def _made(self, stream: str, width: int, height: int, slots: int) -> RingWriter:
+        share = self._config.bus.shm_share
+        frame_format = FrameFormat(width, height, "i420")
+        return RingWriter.create(self._config.run_dir, self._camera_id, stream, frame_format, slots, share)
+
+    @property
+    def main(self) -> RingWriter:
+        assert self._both
+        return self._both[0]
+
+    @property
+    def analysis(self) -> RingWriter:
+        assert self._both
+        return self._both[1]
 
     def close(self) -> None:
-        self.main.close()
-        self.analysis.close()
+        for ring in self._both or ():
+            ring.close()
+        self._both, self.size = None, (0, 0)
 
 
 class Capture:
     """A thread that plays a source into the rings and hands over what it captured.
 
-    Paced: frames come at the source's time, and one that nobody takes is replaced by the next (`skipped`).
-    Unpaced: the thread waits until there is room, `room` frames ahead at most, so nothing is lost.
+    Of a round that is paced or live, a frame that nobody takes is replaced by the next (`skipped`); otherwise the
+    thread waits until there is room, `room` frames ahead at most, so nothing is lost.
     `wake_fd` becomes readable whenever there is something to take.
     """
 
@@ -76,58 +134,82 @@ class Capture:
         gate: MotionGate,
         *,
         analysis_fps: float,
+        masks: Masks | None = None,
+        watcher: Watcher | None = None,
         room: int = 2,
     ) -> None:
         self._rings = rings
+        self._watcher = watcher
+        self.masks = masks or Masks(())
+        """May be replaced while it runs."""
+        self.activity = Activity()
+        self.stopped = threading.Event()
         self._gate = gate
-        self._period_s = 1 / analysis_fps if analysis_fps > 0 else 0.0
+        self.analysis_fps = analysis_fps
         self._queue: queue.Queue[Captured | None] = queue.Queue(room)
-        self._stop = threading.Event()
         self._next_due_s = 0.0
         self._index = 0
+        self._gap = -1
+        self.begun_s = time.monotonic()
+        """Monotonic; what `media_s` of live frames counts from."""
         self._started_at_ns = time.time_ns()
+        self._thread: threading.Thread | None = None
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.skipped = 0
         self.hold_gate_open = False
         self.error: HaetaeError | None = None
 
-    def start(self, rounds: Iterator[tuple[Source, Iterator[SourceFrame], bool, bool]]) -> None:
-        """Plays (source, its frames, whether paced, whether to learn) one after the other in a thread of its own."""
+    def start(self, rounds: Iterator[Round]) -> None:
+        """Plays one round after the other in a thread of its own."""
         self._thread = threading.Thread(target=self._run, args=(rounds,), name="capture", daemon=True)
         self._thread.start()
 
-    def _run(self, rounds: Iterator[tuple[Source, Iterator[SourceFrame], bool, bool]]) -> None:
+    def _run(self, rounds: Iterator[Round]) -> None:
         try:
             offset_s = 0.0
-            for number, (source, frames, paced, learn) in enumerate(rounds):
+            for one in rounds:
+                self._gap += 1
+                if one.pace is Pace.LIVE:
+                    offset_s = max(offset_s, time.monotonic() - self.begun_s)
                 begun = time.monotonic() - offset_s
                 last_s = offset_s
-                for frame in frames:
+                for frame in one.frames:
                     last_s = offset_s + frame.media_s
-                    if paced and self._stop.wait(max(0.0, begun + last_s - time.monotonic())):
+                    late_s = begun + last_s - time.monotonic() if one.pace is Pace.TIMED else 0.0
+                    if late_s > 0 and self.stopped.wait(late_s):
                         return
-                    captured = self._capture(frame, last_s, number * LOOP_GAP_S + frame.media_s, paced, learn)
-                    if not self._hand_over(captured, paced):
+                    if not self._hand_over(self._capture(one, frame, last_s), wait=one.pace is Pace.FAST):
                         return
-                offset_s = last_s + 1 / max(source.info.fps, 1.0)
+                offset_s = last_s + 1 / max(one.source.info.fps, 1.0)
         except HaetaeError as error:
             self.error = error
         except Exception as error:
             log.exception("capture_failed")
             self.error = HaetaeError(f"capture failed: {type(error).__name__}: {error}")
         finally:
-            self._hand_over(None, paced=False)
+            self.activity.begin("")
+            self._hand_over(None, wait=True)
 
-    def _capture(self, frame: SourceFrame, media_s: float, source_s: float, paced: bool, learn: bool) -> Captured:
+    def _capture(self, one: Round, frame: SourceFrame, media_s: float) -> Captured:
+        width, height = one.source.info.width, one.source.info.height
+        self._rings.fit(width, height)
         now_ns = time.monotonic_ns()
-        at_ns = time.time_ns() if paced else self._started_at_ns + round(media_s * 1e9)
+        at_ns = self._started_at_ns + round(media_s * 1e9) if one.pace is Pace.FAST else time.time_ns()
+        masks = self.masks
+        if masks.turn(at_ns):
+            self._gap += 1  # what a mask covers or lays bare is no movement
+        source_s = self._gap * LOOP_GAP_S + frame.media_s
         with self._rings.main.write(source_s, now_ns, at_ns) as slot:
             frame.write_i420(slot.pixels)
+            masks.blacken(slot.pixels)
             main, pixels = slot.ref, slot.pixels
+        if self._watcher and not one.learn:
+            self._watcher.picture(pixels)
         analysis = None
-        if self._due(media_s) and self._gate.passes(pixels, media_s, hold_open=self.hold_gate_open or learn):
+        if self._due(media_s) and self._gate.passes(pixels, media_s, hold_open=self.hold_gate_open or one.learn):
             with self._rings.analysis.write(source_s, now_ns, at_ns) as reduced:
                 scale_i420(pixels, reduced.pixels)
+                masks.hide(reduced.pixels)
                 analysis = reduced.ref
         self._index += 1
         return Captured(
@@ -137,23 +219,26 @@ class Capture:
             at_ns=at_ns,
             main=main,
             analysis=analysis,
-            learn=learn,
+            width=width,
+            height=height,
+            learn=one.learn,
         )
 
     def _due(self, media_s: float) -> bool:
-        if media_s + self._period_s / 4 < self._next_due_s:
+        period_s = 1 / self.analysis_fps if self.analysis_fps > 0 else 0.0
+        if media_s + period_s / 4 < self._next_due_s:
             return False
-        self._next_due_s = max(self._next_due_s + self._period_s, media_s)
+        self._next_due_s = max(self._next_due_s + period_s, media_s)
         return True
 
-    def _hand_over(self, captured: Captured | None, paced: bool) -> bool:
-        while not self._stop.is_set():
+    def _hand_over(self, captured: Captured | None, *, wait: bool) -> bool:
+        while not self.stopped.is_set():
             try:
-                self._queue.put(captured, timeout=0 if paced else 0.2)
+                self._queue.put(captured, timeout=0.2 if wait else 0)
                 os.eventfd_write(self.wake_fd, 1)
                 return True
             except queue.Full:
-                if paced:
+                if not wait:
                     self._drop_oldest()
         return False
 
@@ -174,7 +259,14 @@ class Capture:
         except BlockingIOError:
             pass
 
-    def close(self) -> None:
-        """Stops the thread, waiting up to five seconds for a frame that is being decoded."""
-        self._stop.set()
-        self._thread.join(5)
+    @property
+    def captured(self) -> int:
+        """Frames so far."""
+        return self._index
+
+    def stop(self, timeout_s: float) -> bool:
+        """Stops the thread; False where it hangs in a library, so that what it uses must be left alone."""
+        self.stopped.set()
+        if self._thread:
+            self._thread.join(timeout_s)
+        return not (self._thread and self._thread.is_alive())

@@ -11,7 +11,7 @@ import numpy as np
 from core.errors import HaetaeError
 from core.wire.messages import ScoreReply
 
-__all__ = ["AnnotatedVideo", "draw_heat_map", "draw_score", "save_snapshot"]
+__all__ = ["AnnotatedVideo", "draw_heat_map", "draw_score", "heat_map", "save_picture"]
 
 _QUIET = 85
 """Map values (0..255 for -log10 P of 0..6) up to this, P = 0.01, stay uncoloured."""
@@ -45,14 +45,21 @@ def draw_score(picture: np.ndarray, score: float, text: str, *, alarm: bool) -> 
     cv2.putText(picture, text, (6, round(band * 0.66)), cv2.FONT_HERSHEY_SIMPLEX, size, (255, 255, 255), 1, cv2.LINE_AA)
 
 
-def save_snapshot(path: Path, picture: np.ndarray) -> tuple[str, int]:
-    """Writes a JPEG aside and renames it; returns its SHA-256 (hex) and size in bytes.
+def heat_map(reply: ScoreReply) -> np.ndarray:
+    """The reply's location map by itself, (rows, cols) uint8 as it came; (1, 1) where there is none."""
+    grid = np.frombuffer(reply.map, np.uint8)
+    return grid.reshape(reply.map_rows, reply.map_cols) if grid.size else np.zeros((1, 1), np.uint8)
+
+
+def save_picture(path: Path, picture: np.ndarray) -> tuple[str, int]:
+    """Writes a JPEG, or what else the suffix says, aside and renames it; returns its SHA-256 (hex) and size in bytes.
 
     Raises HaetaeError where it cannot (a full disk, say).
     """
-    done, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 88])
+    quality = [cv2.IMWRITE_JPEG_QUALITY, 88] if path.suffix == ".jpg" else []
+    done, encoded = cv2.imencode(path.suffix, picture, quality)
     data = encoded.tobytes() if done else b""
-    aside = path.with_suffix(".part")
+    aside = path.with_suffix(path.suffix + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         aside.write_bytes(data)

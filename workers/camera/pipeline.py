@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import structlog
@@ -17,6 +18,7 @@ from core.cameras import CameraPhase
 from core.cameras.history import NormalityVersion, ScoreMinute
 from core.cameras.job import CameraJob, JobResult
 from core.cameras.outbox import HistoryOutbox
+from core.cameras.urls import CameraUrl, check_address, open_url
 from core.clock import utc_iso
 from core.config import Config
 from core.errors import ConfigError, HaetaeError, RemoteError, SourceError
@@ -25,9 +27,11 @@ from core.events.outbox import EventOutbox
 from core.events.tracker import EventTracker, Observation
 from core.heartbeat import Heartbeat
 from core.ids import NodeId
+from core.security.secrets import SecretBox
 from core.wire.messages import (
     ErrorReply,
     FinishLearning,
+    ForgetState,
     GetState,
     InferenceReply,
     LearnedReply,
@@ -35,14 +39,19 @@ from core.wire.messages import (
     ScoreRequest,
 )
 from core.wire.rpc import RequestClient
-from workers.camera.capture import Capture, Captured, Rings
+from workers.camera.capture import Capture, Captured, Pace, Rings, Round
+from workers.camera.clips import ClipRecorder
+from workers.camera.flat import FlatScore
+from workers.camera.jobs import JobFeed
+from workers.camera.live import Health, LivePlayer, PacketPump, knock
+from workers.camera.masks import Masks
 from workers.camera.pixels import MotionGate
 from workers.camera.recorder import EventRecorder, ScoreSheet
 from workers.camera.score_history import ScoreHistory
-from workers.camera.sources import Source, SourceFrame, open_source
-from workers.camera.sources.base import SimulatedSource
+from workers.camera.sources import LIVE, Source, SourceOptions, open_source, source_url
+from workers.camera.sources.base import Activity, SimulatedSource
 
-__all__ = ["CameraPipeline"]
+__all__ = ["CameraPipeline", "CaptureHung"]
 
 log = structlog.get_logger()
 
@@ -50,36 +59,76 @@ _FATAL = {"unknown_type", "bad_state", "bad_request"}
 """Error codes of inference that asking again does not mend."""
 _RESENDS = 20
 """How often a lossless frame is asked for again: inference may be restarting."""
+_NAME_SERVER_S = 15.0
+"""What the resolver takes at worst before it gives up."""
+_STOP_S = 1.0
+"""How long a thread that reads a live source may take to notice the end; it may be waiting for a packet."""
+_CLIPS_S = 1.5
+"""How long the last clips are waited for at the end."""
+
+
+class CaptureHung(HaetaeError):
+    """A library does not come back from a call: only the end of the process helps."""
 
 
 class CameraPipeline:
     """Everything one camera process does; made, run once, closed, all in one thread."""
 
-    def __init__(self, config: Config, job: CameraJob, heartbeat: Heartbeat, stopped: Callable[[], bool]) -> None:
-        """Opens the source and the rings; raises SourceError, BusError or ConfigError."""
+    def __init__(
+        self,
+        config: Config,
+        job: CameraJob,
+        heartbeat: Heartbeat,
+        stopped: Callable[[], bool],
+        changes: JobFeed | None = None,
+    ) -> None:
+        """Opens a source that is no live one, and its rings; raises SourceError, BusError, SecretError or ConfigError.
+
+        `changes` brings what changes of the job while it runs.
+        """
         self._config, self._job, self._heartbeat, self._stopped = config, job, heartbeat, stopped
+        self._changes = changes
         self._camera = job.camera
         self._normality_id = job.normality_id or job.camera.camera_id
         self._phase = CameraPhase.CONNECTING
         self._heartbeat.beat(self._phase)
-        self._source = open_source(job.camera.url)
-        info = self._source.info
-        self._rings = Rings(config, job.camera.camera_id, info.width, info.height)
+        self._rings = Rings(config, job.camera.camera_id)
         self._gate = MotionGate(config.vad.gate_max_closed_s)
-        self._capture = Capture(self._rings, self._gate, analysis_fps=0 if job.lossless else job.camera.analysis_fps)
+        self._url, self._sub_url = self._open_urls()
+        shown = self._sub_url or self._url
+        self._live = shown.kind in LIVE and not job.lossless
+        self._health = Health(job.camera.settings.frozen_s)
+        self._capture = Capture(
+            self._rings,
+            self._gate,
+            analysis_fps=0 if job.lossless else job.camera.analysis_fps,
+            masks=Masks(job.zones, config.site.time_zone),
+            watcher=self._health if self._live else None,
+        )
+        self._clips: ClipRecorder | None = None
+        if not job.lossless:
+            self._clips = ClipRecorder(config, job.camera.camera_id, job.camera.settings)
+        self._set_masks()
+        self._pump: PacketPump | None = None
+        if self._sub_url and self._clips and self._url.kind in LIVE:
+            main = self._options(self._clips, Activity())
+            self._pump = PacketPump(lambda: open_source(self._url, main), config.cameras, self._capture.stopped)
+        self._source: Source | None = None
+        self._size = (0, 0)
+        if not self._live:
+            self._source = self._opened(shown)
+            self._rings.fit(self._source.info.width, self._source.info.height)
+            self._health.trouble = None
         self._context: zmq.Context[Any] = zmq.Context()
         self._inference = RequestClient(self._context, config.endpoint("inference"), InferenceReply)
         self._control = RequestClient(self._context, config.endpoint("inference"), InferenceReply)
         self._outbox = EventOutbox(self._context, config, job.camera.camera_id)
-        self._tracker = EventTracker(
-            config.tracker,
-            camera_id=job.camera.camera_id,
-            node_id=NodeId(config.node_id),
-            vad_type=job.camera.vad_type,
-            frame_width=info.width,
-            frame_height=info.height,
-        )
-        self._recorder = EventRecorder(config, job, info, self._inference, self._outbox)
+        self._tracker = self._new_tracker(0, 0)
+        info = self._source.info if self._source else None
+        self._recorder = EventRecorder(config, job, info, self._inference, self._outbox, self._clips)
+        self._flat = FlatScore(config.cameras.flat_s)
+        self._notice = ""
+        """What is not as it should be, though the camera watches."""
         self._sheet = ScoreSheet()
         self._history: HistoryOutbox | None = None
         if not job.lossless:
@@ -95,6 +144,45 @@ class CameraPipeline:
         self._warnings: list[str] = []
         self.counts: Counter[str] = Counter()
 
+    def _open_urls(self) -> tuple[CameraUrl, CameraUrl | None]:
+        """The camera's URLs with their credentials: here alone are these unsealed."""
+        camera = self._camera
+        box = SecretBox(self._config.secrets_dir) if camera.sealed_url or camera.sealed_sub_url else None
+        sub = open_url(camera.sub_url, camera.sealed_sub_url, box)
+        return source_url(open_url(camera.url, camera.sealed_url, box)), source_url(sub) if sub else None
+
+    def _options(self, packets: ClipRecorder | None, activity: Activity) -> SourceOptions:
+        limits = self._config.cameras
+        return SourceOptions(
+            settings=self._camera.settings,
+            open_s=limits.open_s,
+            read_s=limits.read_s,
+            addresses=lambda url: check_address(url, self._config),
+            activity=activity,
+            packets=packets,
+            stopped=self._capture.stopped,
+        )
+
+    def _opened(self, url: CameraUrl) -> Source:
+        """The source of the pictures; its packets are for clips unless another stream's are."""
+        packets = None if self._sub_url else self._clips
+        return open_source(url, self._options(packets, self._capture.activity))
+
+    def _new_tracker(self, width: int, height: int) -> EventTracker:
+        return EventTracker(
+            self._config.tracker,
+            camera_id=self._camera.camera_id,
+            node_id=NodeId(self._config.node_id),
+            vad_type=self._camera.vad_type,
+            frame_width=width,
+            frame_height=height,
+        )
+
+    def _set_masks(self) -> None:
+        if self._clips:
+            masks = self._capture.masks
+            self._clips.blacken = masks.blacken if masks.private else None
+
     # ---- running
 
     def run(self) -> JobResult:
@@ -102,20 +190,62 @@ class CameraPipeline:
         self._outbox.interrupt_open()
         self._decide_learning()
         self._capture.start(self._rounds())
+        if self._pump:
+            self._pump.start()
         poller = zmq.Poller()
         for handle in (self._capture.wake_fd, self._inference.socket, self._outbox.socket):
             poller.register(handle, zmq.POLLIN)
         while not (self._stopped() or (self._ended and not self._pending)):
             poller.poll(100)
             self._capture.clear_wake()
+            self._watch_capture()
             for request_id, reply in self._inference.receive():
                 self._on_reply(request_id, reply)
             self._take_captured()
             self._outbox.pump()
+            if self._clips:
+                for made in self._clips.poll():
+                    self._recorder.add_clip(made)
             if self._history:
                 self._history.pump()
-            self._heartbeat.beat(self._phase, self._frames)
+            if self._changes:
+                self._take_over(self._changes.newest())
+            self._beat()
         return self._finish()
+
+    def _beat(self) -> None:
+        phase, reason = self._health.trouble or (self._phase, self._trouble_of_clips() or self._notice)
+        self._heartbeat.beat(phase, self._frames, reason)
+
+    def _trouble_of_clips(self) -> str:
+        if not self._clips or not self._clips.settings.record:
+            return ""
+        return self._clips.trouble or (self._pump.trouble if self._pump else "")
+
+    def _watch_capture(self) -> None:
+        """Raises CaptureHung where the capturing thread is in one call for longer than that may take."""
+        limits = self._config.cameras
+        allowed = {
+            "open": 2 * limits.open_s + _NAME_SERVER_S,
+            "read": limits.open_s + limits.read_s,
+            "decode": limits.decode_s,
+        }
+        what, for_s = self._capture.activity.for_s()
+        if what and for_s > allowed[what]:
+            raise CaptureHung(f"its source hung for {for_s:.0f} s ({what})", "it is started anew")
+
+    def _take_over(self, job: CameraJob | None) -> None:
+        """Goes on with a job that differs in nothing that needs a new process."""
+        if job is None:
+            return
+        self._job, self._camera = job, job.camera
+        self._capture.analysis_fps = job.camera.analysis_fps
+        self._capture.masks = Masks(job.zones, self._config.site.time_zone)
+        self._health.frozen_s = job.camera.settings.frozen_s
+        if self._clips:
+            self._clips.settings = job.camera.settings
+        self._set_masks()
+        log.info("settings_taken_over", zones=len(job.zones))
 
     def _decide_learning(self) -> None:
         """Asks inference whether there is a state; waits for it to be up, since nothing can be scored before."""
@@ -135,33 +265,44 @@ class CameraPipeline:
                 log.info("waiting_for_inference", code=error.code, reason=str(error))
         return LearnedReply(state="learning", state_version=0, learned_s=0, frames=0)
 
-    def _ask_control(self, request: GetState | FinishLearning, timeout_s: float) -> LearnedReply:
+    def _ask_control(self, request: GetState | FinishLearning | ForgetState, timeout_s: float) -> LearnedReply:
         """The reply to a request about the state, with the heart beating while it is awaited; raises WireError."""
         self._control.send(request, timeout_s)
         while True:
-            self._heartbeat.beat(self._phase, self._frames)
+            self._beat()
             for _, reply in self._control.receive(0.2):
                 if isinstance(reply, ErrorReply):
                     raise RemoteError(reply.code, reply.message)
                 return reply
 
-    def _rounds(self) -> Iterator[tuple[Source, Iterator[SourceFrame], bool, bool]]:
+    def _rounds(self) -> Iterator[Round]:
         """What capture plays: simulated time to learn from, then the source itself, again and again if it loops."""
-        source, paced = self._source, not self._job.lossless
+        shown = self._sub_url or self._url
+        if self._live:
+            addresses = partial(check_address, shown, self._config)
+            reachable = partial(knock, addresses, shown.port) if shown.host else None
+            opened = partial(self._opened, shown)
+            player = LivePlayer(opened, self._health, self._config.cameras, self._capture.stopped, reachable)
+            yield from player.rounds()
+            return
+        source, pace = self._source, Pace.FAST if self._job.lossless else Pace.TIMED
+        assert source
         if self._learning and not self._job.lossless and isinstance(source, SimulatedSource):
-            yield source, source.normal_frames(self._camera.learn_s), False, True
-        yield source, source.frames(), paced, False
+            yield Round(source=source, frames=source.normal_frames(self._camera.learn_s), pace=Pace.FAST, learn=True)
+        yield Round(source=source, frames=source.frames(), pace=pace)
         for url in self._job.more_urls:
             source.close()
-            source = self._reopen(url)
-            yield source, source.frames(), paced, False
-        while paced and self._camera.loop and source.info.frames is not None and not self._stopped():
+            source = self._reopen(source_url(url))
+            yield Round(source=source, frames=source.frames(), pace=pace)
+        finite = not source.info.simulated
+        while pace is Pace.TIMED and self._camera.loop and finite and not self._stopped():
             source.close()
-            source = self._reopen(self._camera.url)
-            yield source, source.frames(), True, False
+            source = self._source = self._opened(shown)
+            yield Round(source=source, frames=source.frames(), pace=pace)
 
-    def _reopen(self, url: str) -> Source:
-        source, first = open_source(url), self._source.info
+    def _reopen(self, url: CameraUrl) -> Source:
+        assert self._source
+        source, first = self._opened(url), self._source.info
         if (source.info.width, source.info.height) != (first.width, first.height):
             source.close()
             raise SourceError(
@@ -186,6 +327,7 @@ class CameraPipeline:
                     raise self._capture.error
                 return
             self._frames += 1
+            self._fit_size(captured)
             if self._history and not captured.learn:
                 self._remember(self._scores.picture(captured.at_ns / 1e9))
             if self._catching_up and not captured.learn:
@@ -195,6 +337,17 @@ class CameraPipeline:
                 self._record(captured, None)
             else:
                 self._ask(captured, resends=0)
+
+    def _fit_size(self, captured: Captured) -> None:
+        """Another picture size: what goes on now is over, and the next events are measured in the new one."""
+        if (captured.width, captured.height) == self._size:
+            return
+        if self._size != (0, 0):
+            log.info("picture_size_changed", before=self._size, now=(captured.width, captured.height))
+        for event in self._tracker.finish():
+            self._recorder.publish(event, captured.media_s)
+        self._size = (captured.width, captured.height)
+        self._tracker = self._new_tracker(*self._size)
 
     def _ask(self, captured: Captured, resends: int) -> None:
         assert captured.analysis
@@ -225,9 +378,11 @@ class CameraPipeline:
 
     def _on_error(self, captured: Captured, resends: int, reply: ErrorReply) -> None:
         self.counts[reply.code] += 1
-        if reply.code in _FATAL:
+        if reply.code == "bad_state" and self._live:
+            self._learn_anew(reply.message)
+        elif reply.code in _FATAL:
             raise ConfigError(reply.message)
-        if reply.code == "no_state" and not self._job.lossless:
+        elif reply.code == "no_state" and not self._job.lossless:
             self._learning = True
             self._set_phase(CameraPhase.LEARNING)
         elif self._job.lossless or captured.learn:
@@ -245,13 +400,12 @@ class CameraPipeline:
         self._last = reply
         if self._job.learn_only:
             return
-        info = self._source.info
         seen = Observation(
             media_s=captured.media_s,
             at=datetime.fromtimestamp(captured.at_ns / 1e9, UTC),
             score=reply.score,
-            peak_x=reply.peak_x * info.width,
-            peak_y=reply.peak_y * info.height,
+            peak_x=reply.peak_x * captured.width,
+            peak_y=reply.peak_y * captured.height,
             reason=reply.reason,
             state_version=reply.state_version,
             provisional=reply.state != "armed",
@@ -262,10 +416,13 @@ class CameraPipeline:
             return
         if not self._learning:
             self._scores.score(captured.at_ns / 1e9, reply.score)
+        flat = self._flat.scored(reply.score, captured.media_s)
+        self._notice = "its score does not change although there is movement: detection is broken" if flat else ""
         raised = reply.score >= self._config.tracker.close_score
         self._recorder.look(captured, reply, raised=raised or self._tracker.open_event is not None)
         for event in self._tracker.observe(seen):
-            self._recorder.publish(event)
+            x, y = event.peak_x / max(captured.width, 1), event.peak_y / max(captured.height, 1)
+            self._recorder.publish(event, captured.media_s, self._capture.masks.around(x, y))
         self._capture.hold_gate_open = raised or self._tracker.open_event is not None
 
     def _record(self, captured: Captured, reply: ScoreReply | None) -> None:
@@ -322,6 +479,19 @@ class CameraPipeline:
             self._warn(learned.warning)
         self._set_phase(_phase_of(learned.state))
 
+    def _learn_anew(self, reason: str) -> None:
+        """What was learned does not fit the pictures any more: it is put aside, and the camera learns again."""
+        if self._learning:
+            return
+        log.warning("learning_anew", reason=reason)
+        try:
+            self._ask_control(ForgetState(vad_type=self._camera.vad_type, normality_id=self._normality_id), 5.0)
+        except HaetaeError as error:
+            log.warning("not_forgotten", reason=str(error))
+            return
+        self._learning = True
+        self._set_phase(CameraPhase.LEARNING)
+
     def _set_phase(self, phase: CameraPhase) -> None:
         if phase != self._phase:
             log.info("camera_phase", camera_id=self._camera.camera_id, phase=phase)
@@ -337,14 +507,18 @@ class CameraPipeline:
         if not self._job.learn_only:
             if self._ended and self._learning:
                 self._finish_learning()
+            now_s = time.monotonic() - self._capture.begun_s
             for event in self._tracker.finish():
                 assert event.state is EventState.CLOSED
-                self._recorder.publish(event)
+                self._recorder.publish(event, now_s)
+            if self._clips:
+                for made in self._clips.finish(_CLIPS_S):
+                    self._recorder.add_clip(made)
             self._remember(self._scores.take())
             if self._history:
                 self._history.pump()
             self._recorder.finish(1.0 if self._stopped() else self._config.inference.analyze_timeout_s + 1)
-        if not self._frames and self._ended:
+        if not self._frames and self._ended and self._source:
             raise SourceError(f"{self._source.info.name}: no frame could be decoded")
         if self._job.lossless and not self._job.learn_only and not self._first_ns:
             self._warn("no frame could be scored: too little was learned")
@@ -358,18 +532,25 @@ class CameraPipeline:
             warnings=self._warnings,
         )
 
-    def close(self) -> None:
-        """Ends capture, frees the rings; the outbox gets a moment for what is not acknowledged, its spool keeps it."""
-        self._capture.close()
+    def close(self) -> bool:
+        """Ends capture, frees the rings; the outbox gets a moment for what is not acknowledged, its spool keeps it.
+
+        False where a thread hangs in a library: the process must be ended without another word to it.
+        """
+        stopped = self._capture.stop(_STOP_S if self._live else 5.0)
+        stopped = (self._pump is None or self._pump.stop(_STOP_S)) and stopped
         self._outbox.close(5.0)
         if self._history:
             self._history.close()
         self._recorder.close()
-        self._rings.close()
-        self._source.close()
+        if stopped:
+            self._rings.close()
+            if self._source:
+                self._source.close()
         self._inference.close()
         self._control.close()
         self._context.term()
+        return stopped
 
 
 def _phase_of(state: str) -> CameraPhase:

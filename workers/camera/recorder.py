@@ -1,6 +1,7 @@
 """What a camera keeps of what it saw: events with their pictures and descriptions, and the sheet of scores."""
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,17 +10,19 @@ import msgspec
 import numpy as np
 import structlog
 
+from core.cameras import Zone
 from core.cameras.job import CameraJob
 from core.clock import utc_iso
 from core.config import Config
 from core.errors import FrameGone, HaetaeError
 from core.events import AnomalyEvent, EventMedia, EventState, EventStep
 from core.events.outbox import EventOutbox
-from core.frames import RingReader
+from core.frames import RingSet
 from core.wire.messages import AnalyzeReply, AnalyzeRequest, ErrorReply, ScoreReply
 from core.wire.rpc import RequestClient
 from workers.camera.capture import Captured
-from workers.camera.pictures import AnnotatedVideo, draw_heat_map, draw_score, save_snapshot
+from workers.camera.clips import ClipRecorder, Made
+from workers.camera.pictures import AnnotatedVideo, draw_heat_map, draw_score, heat_map, save_picture
 from workers.camera.pixels import to_bgr
 from workers.camera.sources import SourceInfo
 
@@ -57,6 +60,7 @@ class _Kept(msgspec.Struct):
 
     event: AnomalyEvent
     drawn_score: float = -1.0
+    clip_awaited: bool = False
 
 
 class EventRecorder:
@@ -66,16 +70,23 @@ class EventRecorder:
     """
 
     def __init__(
-        self, config: Config, job: CameraJob, info: SourceInfo, inference: RequestClient, outbox: EventOutbox
+        self,
+        config: Config,
+        job: CameraJob,
+        info: SourceInfo | None,
+        inference: RequestClient,
+        outbox: EventOutbox,
+        clips: ClipRecorder | None = None,
     ) -> None:
-        self._config, self._job, self._info = config, job, info
-        self._inference, self._outbox = inference, outbox
+        """`info` is needed where the job wants annotated video."""
+        self._config, self._job = config, job
+        self._inference, self._outbox, self._clips = inference, outbox, clips
         self._kept: dict[str, _Kept] = {}
         self._analyses: dict[int, str] = {}
-        self._reader: RingReader | None = None
+        self._rings = RingSet(config.run_dir)
         self._peak: tuple[np.ndarray, ScoreReply] | None = None
         self._video: AnnotatedVideo | None = None
-        if job.annotated:
+        if job.annotated and info:
             self._video = AnnotatedVideo(Path(job.annotated), info.width, info.height, info.fps or 25.0)
         self.event_ids: list[str] = []
 
@@ -92,9 +103,8 @@ class EventRecorder:
 
     def _pixels(self, captured: Captured) -> np.ndarray | None:
         try:
-            if self._reader is None:
-                self._reader = RingReader.open(self._config.run_dir, self._job.camera.camera_id, "main")
-            return self._reader.copy(captured.main)
+            with self._rings.read(captured.main) as frame:
+                return frame.pixels.copy()
         except FrameGone:
             return None
 
@@ -119,22 +129,31 @@ class EventRecorder:
             return event
         pixels, reply = self._peak
         picture = to_bgr(pixels)
-        draw_heat_map(picture, reply)
-        draw_score(picture, reply.score, f"{kept.event.began_at}  {reply.score:.1f}  {reply.reason}", alarm=True)
-        name = f"{kept.event.camera_id}/{kept.event.id}.jpg"
+        stem = f"{kept.event.camera_id}/{kept.event.id}"
+        media = [one for one in event.media if one.kind == "clip"]
         try:
-            sha256, size = save_snapshot(self._config.media_dir / name, picture)
+            media.append(self._save("clean", f"{stem}.clean.jpg", picture))
+            media.append(self._save("heatmap", f"{stem}.heat.png", heat_map(reply)))
+            draw_heat_map(picture, reply)
+            draw_score(picture, reply.score, f"{kept.event.began_at}  {reply.score:.1f}  {reply.reason}", alarm=True)
+            snapshot = self._save("snapshot", f"{stem}.jpg", picture)
         except HaetaeError as error:
             log.error("snapshot_not_written", event_id=kept.event.id, reason=str(error))
             return event
         kept.drawn_score = reply.score
-        media = EventMedia(kind="snapshot", file=name, sha256=sha256, size_bytes=size)
-        return msgspec.structs.replace(event, snapshot=name, media=(media,))
+        return msgspec.structs.replace(event, snapshot=snapshot.file, media=(snapshot, *media))
+
+    def _save(self, kind: str, name: str, picture: np.ndarray) -> EventMedia:
+        sha256, size = save_picture(self._config.media_dir / name, picture)
+        return EventMedia(kind=kind, file=name, sha256=sha256, size_bytes=size)
 
     # ---- events
 
-    def publish(self, event: AnomalyEvent) -> None:
-        """Sends the tracker's event as its next revision, with what is known of it beside."""
+    def publish(self, event: AnomalyEvent, now_s: float = 0.0, zones: Sequence[Zone] = ()) -> None:
+        """Sends the tracker's event as its next revision, with what is known of it beside.
+
+        `now_s` is the source's time now; `zones` are those in which it was seen.
+        """
         kept = self._kept.get(event.id)
         if kept is None:
             kept = self._kept[event.id] = _Kept(event)
@@ -154,16 +173,41 @@ class EventRecorder:
                     event, description=before.description, source=before.source, severity=before.severity
                 )
         opened = event.revision == 0
+        if self._clips:
+            ago_s = time.monotonic() - now_s
+            if opened:
+                kept.clip_awaited = self._clips.start(event.id, event.begin_s + ago_s)
+            if event.state is EventState.CLOSED:
+                self._clips.stop(event.id, event.end_s + ago_s)
         self._send(kept, self._draw_snapshot(kept, event))
         if opened or event.state is EventState.CLOSED:
-            self._ask_analysis(kept.event)
+            self._ask_analysis(kept.event, zones)
 
     def _send(self, kept: _Kept, event: AnomalyEvent) -> None:
         kept.event = msgspec.structs.replace(event, revision=event.revision + 1)
         self._outbox.log_event(kept.event)
 
-    def _ask_analysis(self, event: AnomalyEvent) -> None:
+    def add_clip(self, made: Made) -> None:
+        """A clip was written, or will not be."""
+        kept = self._kept.get(made.event_id)
+        if kept is None:
+            return
+        kept.clip_awaited = False
+        if made.media:
+            self._send(kept, msgspec.structs.replace(kept.event, media=(*kept.event.media, made.media)))
+        self._forget_finished(kept)
+
+    def _forget_finished(self, kept: _Kept) -> None:
+        event = kept.event
+        if event.state is EventState.CLOSED and not kept.clip_awaited and event.id not in self._analyses.values():
+            del self._kept[event.id]
+
+    def _ask_analysis(self, event: AnomalyEvent, zones: Sequence[Zone]) -> None:
         evidence = {"duration_s": event.end_s - event.begin_s, "peak_score": event.peak_score}
+        for zone in zones:
+            evidence[f"in_zone_{zone.name}"] = 1.0
+            if zone.direction is not None:
+                evidence[f"right_way_{zone.name}_deg"] = zone.direction
         request = AnalyzeRequest(event=event, evidence=evidence)
         request_id = self._inference.send(request, self._config.inference.analyze_timeout_s)
         self._analyses[request_id] = event.id
@@ -190,8 +234,7 @@ class EventRecorder:
                 kept.event, description=kept.event.reason, source="fallback", steps=(*kept.event.steps, missing)
             )
         self._send(kept, amended)
-        if amended.state is EventState.CLOSED and kept.event.id not in self._analyses.values():
-            del self._kept[kept.event.id]
+        self._forget_finished(kept)
 
     def finish(self, timeout_s: float) -> None:
         """Waits up to `timeout_s` for the analyses that are still out; then does without them."""
@@ -203,8 +246,7 @@ class EventRecorder:
             self.on_reply(request_id, ErrorReply(code="timeout", message="the camera stopped"))
 
     def close(self) -> None:
-        if self._reader:
-            self._reader.close()
+        self._rings.close()
         if self._video:
             self._video.close()
 

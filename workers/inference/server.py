@@ -20,6 +20,7 @@ from core.wire.messages import (
     AnalyzeReply,
     AnalyzeRequest,
     FinishLearning,
+    ForgetState,
     GetState,
     GetStatistics,
     InferenceRequest,
@@ -112,6 +113,10 @@ class InferenceServer:
                 self._analyse(incoming, request)
             case GetState() as request:
                 return self._state_reply(self._normality(request.vad_type, request.normality_id)[1])
+            case ForgetState() as request:
+                _, normality = self._normality(request.vad_type, request.normality_id)
+                normality.forget()
+                return self._state_reply(normality)
             case FinishLearning() as request:
                 return self._finish_learning(request)
             case GetStatistics():

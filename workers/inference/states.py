@@ -24,6 +24,7 @@ class Normality:
         self.state: NormalityState | None = None
         self.learner: Learner | None = None
         self._fitted_s = 0.0
+        self._forgotten = False
         self.version = _current(folder)
         if self.version:
             self.state = model.load(folder / f"{self.version}.npz")
@@ -41,13 +42,22 @@ class Normality:
         saved one.
         """
         learner = self.learner
-        if learner is None or self.version or learner.learned_s < max(after_s, self._fitted_s * GROWTH):
+        if (
+            learner is None
+            or (self.version and not self._forgotten)
+            or learner.learned_s < max(after_s, self._fitted_s * GROWTH)
+        ):
             return
         self._fitted_s = learner.learned_s
         try:
             self.state = self._model.fit(learner, 0, float("inf"))
         except StateError as error:
             log.info("too_little_learned", reason=str(error))
+
+    def forget(self) -> None:
+        """Scores with it no longer, and begins to learn anew; the saved versions stay, the next one follows them."""
+        self.state = self.learner = None
+        self._forgotten = True
 
     def finish(self) -> Path:
         """Fits, saves as the next version, uses it from now on; returns the file.
@@ -64,7 +74,7 @@ class Normality:
         aside = self._folder / "current.part"
         aside.write_text(str(version))
         aside.replace(self._folder / "current")
-        self.state, self.version, self.learner = state, version, None
+        self.state, self.version, self.learner, self._forgotten = state, version, None, False
         return file
 
 

@@ -1,5 +1,6 @@
 """MultiCameraManager: spawns, watches and ends the camera processes that the reconciler asks for."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -10,13 +11,14 @@ import msgspec
 import structlog
 from sqlalchemy.exc import DBAPIError
 
-from core.cameras import CameraPhase, CameraStatus
+from core.cameras import CameraConfig, CameraPhase, CameraStatus, Zone
 from core.cameras.history import CameraStateChange
 from core.cameras.job import CameraJob
+from core.cameras.model import needs_restart
 from core.clock import Clock, utc_iso
 from core.config import Config
 from core.db import make_engine
-from core.db.cameras import list_cameras
+from core.db.cameras import all_zones, list_cameras
 from core.frames import sweep
 from core.heartbeat import read_heartbeat, remove_heartbeat
 from core.ids import CameraId, NodeId, uuid7
@@ -40,7 +42,10 @@ class MultiCameraManager:
         self._engine = make_engine(config.database_url)
         self._reconciler = Reconciler(config.manager, clock)
         self._processes: dict[CameraId, subprocess.Popen[bytes]] = {}
-        self._desired: dict[CameraId, bool] = {}
+        self._desired: dict[CameraId, CameraConfig] = {}
+        self._zones: dict[CameraId, list[Zone]] = {}
+        self._sent: dict[CameraId, CameraJob] = {}
+        """The job that each process has now."""
         self._log_starts: dict[CameraId, int] = {}
         self._progress: dict[CameraId, tuple[int, float]] = {}
         """Frames that a camera had counted, and since when it has that many."""
@@ -52,10 +57,12 @@ class MultiCameraManager:
         """Reads the desired state from the database; one that is away leaves things as they are."""
         try:
             cameras = list_cameras(self._engine)
+            zones = all_zones(self._engine)
         except (DBAPIError, msgspec.ValidationError) as error:
             log.error("cameras_not_read", reason=str(error))
             return
-        self._desired = {camera.camera_id: camera.enabled for camera in cameras}
+        self._desired = {camera.camera_id: camera for camera in cameras}
+        self._zones = zones
         self._reconciler.desire(cameras)
 
     def stop_all(self) -> None:
@@ -73,9 +80,30 @@ class MultiCameraManager:
                 self._forget(camera_id, seen)
         for action in actions:
             self._carry_out(action)
+        self._send_changes()
         if self._clock.monotonic() >= self._rotate_at:
             self._rotate_at = self._clock.monotonic() + ROTATE_EVERY_S
             self._rotate_logs()
+
+    def _send_changes(self) -> None:
+        """Tells running cameras of changes that they can take over."""
+        for camera_id, process in self._processes.items():
+            config, sent = self._desired.get(camera_id), self._sent.get(camera_id)
+            if config is None or sent is None or needs_restart(sent.camera, config) or process.stdin is None:
+                continue
+            job = self._job(config)
+            if job == sent:
+                continue
+            try:
+                process.stdin.write(_line(job))
+                process.stdin.flush()
+            except (OSError, ValueError):
+                continue  # it has ended, or does not read: seen elsewhere
+            self._sent[camera_id] = job
+            log.info("camera_told", camera_id=camera_id)
+
+    def _job(self, camera: CameraConfig) -> CameraJob:
+        return CameraJob(camera=camera, zones=tuple(self._zones.get(camera.camera_id, ())))
 
     def _rotate_logs(self) -> None:
         """Keeps each camera's log small: a large one is copied aside and emptied under its writer, who appends."""
@@ -99,6 +127,7 @@ class MultiCameraManager:
             exit_code=exit_code,
             beat_age_s=beat.age_s if beat else None,
             phase=beat.phase if beat else "",
+            reason=beat.reason if beat else "",
             frames=beat.count if beat else 0,
             said=_last_words(self._log(camera_id), self._log_starts[camera_id]) if exit_code else "",
         )
@@ -114,6 +143,9 @@ class MultiCameraManager:
 
     def _forget(self, camera_id: CameraId, seen: Observed) -> None:
         process = self._processes.pop(camera_id)
+        if process.stdin:
+            with contextlib.suppress(OSError):
+                process.stdin.close()
         log.info("camera_ended", camera_id=camera_id, pid=process.pid, exit_code=seen.exit_code, said=seen.said)
         remove_heartbeat(self._config.run_dir, f"camera-{camera_id}")
         sweep(self._config.run_dir)
@@ -130,14 +162,15 @@ class MultiCameraManager:
             pass  # it ended by itself meanwhile: seen in the next round
 
     def _start(self, camera_id: CameraId) -> None:
-        job = CameraJob(camera=self._reconciler.config_of(camera_id))
+        job = self._job(self._reconciler.config_of(camera_id))
         try:
             with self._log(camera_id).open("ab") as file:
                 self._log_starts[camera_id] = file.tell()
                 self._progress.pop(camera_id, None)
                 self._processes[camera_id] = spawn(
-                    "camera", config=self._config, payload=msgspec.json.encode(job), stderr=file
+                    "camera", config=self._config, payload=_line(job), stderr=file, keep_stdin=True
                 )
+                self._sent[camera_id] = job
         except OSError as error:
             log.error("camera_not_started", camera_id=camera_id, reason=str(error))
             self._reconciler.could_not_start(camera_id, f"cannot start its process: {error.strerror}")
@@ -154,13 +187,13 @@ class MultiCameraManager:
     def statuses(self) -> list[CameraStatus]:
         """Desired and observed of each camera in the database."""
         found: list[CameraStatus] = []
-        for camera_id, enabled in self._desired.items():
+        for camera_id, camera in self._desired.items():
             seen = self._observe(camera_id) if camera_id in self._processes else None
             phase, reason, restarts = self._reconciler.phase(camera_id, seen)
             found.append(
                 CameraStatus(
                     camera_id=camera_id,
-                    desired="running" if enabled else "stopped",
+                    desired="running" if camera.enabled else "stopped",
                     phase=phase,
                     pid=self._processes[camera_id].pid if seen else None,
                     restarts=restarts,
@@ -199,6 +232,10 @@ class MultiCameraManager:
     def close(self) -> None:
         self._engine.dispose()
         sweep(self._config.run_dir)
+
+
+def _line(job: CameraJob) -> bytes:
+    return msgspec.json.encode(job) + b"\n"
 
 
 def _last_words(path: Path, start: int) -> str:

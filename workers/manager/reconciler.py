@@ -9,6 +9,7 @@ from collections.abc import Callable
 import msgspec
 
 from core.cameras import CameraConfig, CameraPhase
+from core.cameras.model import needs_restart
 from core.clock import Clock
 from core.config import ManagerConfig
 from core.ids import CameraId
@@ -45,6 +46,8 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     exit_code: int | None = None
     beat_age_s: float | None = None
     phase: str = ""
+    reason: str = ""
+    """Why it says to be in that phase."""
     frames: int = 0
     said: str = ""
     """The last thing it said on stderr."""
@@ -151,9 +154,10 @@ class Reconciler:
                 return [Action(Step.KILL, camera_id, "it did not stop")]
             return []
         wanted = self._desired.get(camera_id)
-        if wanted != camera.config:
+        if wanted is None or needs_restart(camera.config, wanted):
             camera.stopping_s = now
             return [Action(Step.TERMINATE, camera_id, "no longer wanted" if wanted is None else "its settings changed")]
+        camera.config = wanted
         age = seen.beat_age_s
         hung = now - camera.started_s >= self._config.start_grace_s if age is None else age >= self._config.hung_s
         if hung:
@@ -207,7 +211,7 @@ class Reconciler:
         if camera.stopping_s is not None:
             return CameraPhase.STOPPING, "", camera.restarts
         known = seen.phase in set(CameraPhase)
-        return CameraPhase(seen.phase) if known else CameraPhase.STARTING, "", camera.restarts
+        return CameraPhase(seen.phase) if known else CameraPhase.STARTING, seen.reason, camera.restarts
 
 
 def _how(exit_code: int) -> str:

@@ -1,40 +1,47 @@
 """Which source a camera's URL means."""
 
-from pathlib import Path
-from urllib.parse import unquote, urlsplit
-
-from core.errors import SourceError
-from workers.camera.sources.base import Source, SourceFrame, SourceInfo
+from core.cameras.urls import CameraUrl, SourceKind, parse_url
+from core.errors import ConfigError, SourceError
+from workers.camera.sources.base import Source, SourceFrame, SourceInfo, SourceOptions
 from workers.camera.sources.demo import DemoSource
+from workers.camera.sources.device import open_device
 from workers.camera.sources.file import FileSource
+from workers.camera.sources.folder import FolderSource
+from workers.camera.sources.http import open_http
+from workers.camera.sources.rtsp import open_rtsp
 
-__all__ = ["Source", "SourceFrame", "SourceInfo", "open_source"]
+__all__ = ["LIVE", "Source", "SourceFrame", "SourceInfo", "SourceOptions", "open_source", "source_url"]
+
+LIVE = frozenset({SourceKind.RTSP, SourceKind.HTTP, SourceKind.DEVICE})
+"""What comes and goes by itself, so that it is connected to again."""
 
 
-def open_source(url: str) -> Source:
-    """Open a path, a `file://` URL or `demo://SCENE?seed=N`.
+def source_url(url: str) -> CameraUrl:
+    """As core.cameras.urls.parse_url, raising SourceError."""
+    try:
+        return parse_url(url)
+    except ConfigError as error:
+        raise SourceError(str(error), error.hint) from error
 
-    Blocks until the first frame of a file was decoded. Raises SourceError, with a hint, for whatever cannot be
-    played; the message never repeats a URL that may hold a password.
+
+def open_source(url: str | CameraUrl, options: SourceOptions | None = None) -> Source:
+    """Open a camera's URL, credentials included, or a path.
+
+    Blocks until the first frame was decoded, `options.open_s` and `read_s` together at worst. Raises SourceError or
+    AddressRefused, with a hint, for whatever cannot be played; the message never repeats a URL.
     """
-    scheme, separator, _ = url.partition("://")
-    if not separator:
-        if not url.strip():
-            raise SourceError("the source is empty", hint="give a video file, or demo://plaza?seed=1")
-        return FileSource(Path(url))
-    if scheme.lower() == "file":
-        return FileSource(_path_of(url))
-    if scheme.lower() == "demo":
-        return DemoSource(url)
-    raise SourceError(
-        f"sources of the kind {scheme}:// are unknown", hint="give a video file, file:///PATH or demo://plaza?seed=1"
-    )
-
-
-def _path_of(url: str) -> Path:
-    parts = urlsplit(url.replace("#", "%23").replace("?", "%3F"))
-    if parts.netloc not in {"", "localhost"}:
-        raise SourceError(
-            f"file:// URLs name files of this machine, not of {parts.netloc}", hint="write file:///PATH, three slashes"
-        )
-    return Path(unquote(parts.path))
+    options = options or SourceOptions()
+    found = source_url(url) if isinstance(url, str) else url
+    rotation = options.settings.rotation
+    if found.kind is SourceKind.RTSP:
+        return open_rtsp(found, options)
+    if found.kind is SourceKind.HTTP:
+        return open_http(found, options)
+    if found.kind is SourceKind.DEMO:
+        return DemoSource(found.full)
+    assert found.path
+    if found.kind is SourceKind.DEVICE:
+        return open_device(found, options)
+    if found.kind is SourceKind.FOLDER:
+        return FolderSource(found.path, rotation, options.packets)
+    return FileSource(found.path, rotation, options.packets)

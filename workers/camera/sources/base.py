@@ -1,12 +1,68 @@
 """What a camera asks of a video source, wherever the pictures come from."""
 
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from typing import Protocol, runtime_checkable
 
 import msgspec
 import numpy as np
+from av.packet import Packet
+from av.video.stream import VideoStream
 
-__all__ = ["SimulatedSource", "Source", "SourceFrame", "SourceInfo", "check_i420"]
+from core.cameras import CameraSettings
+from core.cameras.urls import CameraUrl
+
+__all__ = [
+    "Activity",
+    "PacketSink",
+    "SimulatedSource",
+    "Source",
+    "SourceFrame",
+    "SourceInfo",
+    "SourceOptions",
+    "check_i420",
+]
+
+
+class Activity:
+    """What the capturing thread does now, for a watchdog in another thread."""
+
+    def __init__(self) -> None:
+        self._now: tuple[str, float] = ("", time.monotonic())
+
+    def begin(self, what: str) -> None:
+        """`what` is "open", "read" or "decode"; "" where nothing can hang."""
+        self._now = (what, time.monotonic())
+
+    def for_s(self) -> tuple[str, float]:
+        """What it does, and for how many seconds."""
+        what, since = self._now
+        return what, time.monotonic() - since
+
+
+class PacketSink(Protocol):
+    """Takes what a source reads before it is decoded; called by the source's thread."""
+
+    def begin(self, stream: VideoStream, rotation: int) -> None:
+        """Packets of this stream follow; those of another cannot be joined to them."""
+        ...
+
+    def add(self, packet: Packet) -> None: ...
+
+
+class SourceOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How a source is opened and read."""
+
+    settings: CameraSettings = CameraSettings()
+    open_s: float = 8.0
+    read_s: float = 6.0
+    addresses: Callable[[CameraUrl], list[str]] = lambda url: [url.host]
+    """The addresses of a host that may be called; raises AddressRefused."""
+    activity: Activity = Activity()
+    packets: PacketSink | None = None
+    stopped: threading.Event = threading.Event()
+    """Ends waiting early."""
 
 
 class SourceInfo(msgspec.Struct, frozen=True):
@@ -23,6 +79,10 @@ class SourceInfo(msgspec.Struct, frozen=True):
     duration_s: float | None
     simulated: bool
     """True where pictures are made up, so that nothing needs to wait for real time."""
+    live: bool = False
+    """Pictures come when they come, and nobody can ask for an earlier one."""
+    codec: str = ""
+    """As FFmpeg names it; "" where there is none."""
 
 
 class SourceFrame(Protocol):
@@ -48,7 +108,9 @@ class Source(Protocol):
 
     @property
     def info(self) -> SourceInfo:
-        """Fixed from opening to closing."""
+        """Fixed from opening to closing, but for the size of a live picture or of the next file of a folder: it is
+        that of the frame given last.
+        """
         ...
 
     def frames(self) -> Iterator[SourceFrame]:

@@ -14,14 +14,13 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from core.errors import SourceError
-from workers.camera.sources.base import SourceInfo, check_i420
+from workers.camera.sources.base import PacketSink, SourceInfo
+from workers.camera.sources.pictures import copy_i420, shown_size, stamp_s
 
-__all__ = ["FileFrame", "FileSource", "MediaTimeline"]
+__all__ = ["FileFrame", "FileSource", "MediaTimeline", "rate_of"]
 
 log = structlog.get_logger()
 
-_PLANAR = ("yuv420p", "yuvj420p")
-_GREY = ("gray", "gray8")
 _NOT_VIDEO_FORMATS = frozenset({"tty", "image2", "lrc", "srt", "ass", "webvtt"})
 _ATTACHED_PICTURE = Disposition.attached_pic
 _DEFAULT_FPS = 25.0
@@ -64,37 +63,17 @@ class MediaTimeline:
 class FileFrame:
     """One decoded picture."""
 
-    __slots__ = ("_height", "_picture", "_width", "index", "media_s")
+    __slots__ = ("_picture", "_rotation", "index", "media_s")
 
-    def __init__(self, picture: VideoFrame, index: int, media_s: float, width: int, height: int) -> None:
+    def __init__(self, picture: VideoFrame, index: int, media_s: float, rotation: int) -> None:
         self._picture = picture
-        self._width = width
-        self._height = height
+        self._rotation = rotation
         self.index = index
         self.media_s = media_s
 
     def write_i420(self, out: np.ndarray) -> None:
         """Copy the planes to `out`, contiguous (height * 3 // 2, width) uint8; other formats are converted first."""
-        width, height = self._width, self._height
-        check_i420(out, width, height)
-        picture = self._picture
-        if picture.format.name in _GREY:
-            out[:height] = _plane(picture, 0, width, height)
-            out[height:] = 128
-            return
-        if picture.format.name not in _PLANAR:
-            picture = picture.reformat(format="yuv420p")
-        out[:height] = _plane(picture, 0, width, height)
-        chroma = out[height:].reshape(2, height // 2, width // 2)
-        chroma[0] = _plane(picture, 1, width // 2, height // 2)
-        chroma[1] = _plane(picture, 2, width // 2, height // 2)
-
-
-def _plane(picture: VideoFrame, number: int, width: int, height: int) -> np.ndarray:
-    """View of a plane, (height, width), without the padding at the ends of its lines."""
-    plane = picture.planes[number]
-    stride = abs(plane.line_size)
-    return np.frombuffer(memoryview(plane), np.uint8, count=stride * plane.height).reshape(-1, stride)[:height, :width]
+        copy_i420(self._picture, out, self._rotation)
 
 
 class FileSource:
@@ -104,9 +83,11 @@ class FileSource:
     since the last call of frames().
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, rotation: int = 0, packets: PacketSink | None = None) -> None:
         _check_file(path)
         self._path = path
+        self._rotation = rotation
+        self._packets = packets
         self._running: Generator[FileFrame, None, None] | None = None
         self.skipped = 0
         container = self._open()
@@ -132,11 +113,11 @@ class FileSource:
         info = self.info
         timeline = MediaTimeline(info.fps)
         container = self._open()
-        pictures = self._pictures(container)
+        pictures = self._pictures(container, self._packets)
         try:
             for index, picture in enumerate(pictures):
                 self._check_size(picture, index)
-                yield FileFrame(picture, index, timeline.advance(_stamp_s(picture)), info.width, info.height)
+                yield FileFrame(picture, index, timeline.advance(stamp_s(picture)), self._rotation)
         finally:
             pictures.close()  # before its container: PyAV crashes when a closed one is read
             container.close()
@@ -145,7 +126,7 @@ class FileSource:
 
     def _check_size(self, picture: VideoFrame, index: int) -> None:
         info = self.info
-        if (picture.width & ~1, picture.height & ~1) != (info.width, info.height):
+        if shown_size(picture, self._rotation) != (info.width, info.height):
             raise SourceError(
                 f"{self._path} changes its picture size from {info.width}x{info.height} to "
                 f"{picture.width}x{picture.height} at frame {index}",
@@ -169,7 +150,7 @@ class FileSource:
 
     def _probe(self, container: InputContainer) -> SourceInfo:
         stream = _video_stream(container, self._path)
-        fps = _fps(stream)
+        fps = rate_of(stream)
         pictures = self._pictures(container)
         first = next(pictures, None)
         pictures.close()
@@ -178,23 +159,30 @@ class FileSource:
                 f"{self._path} holds no frame that can be decoded",
                 hint="the recording may have been cut short before its first picture; record it again or convert it",
             )
-        width, height = first.width & ~1, first.height & ~1
+        width, height = shown_size(first, self._rotation)
         if width < 2 or height < 2:
             raise SourceError(f"{self._path} has pictures of {first.width}x{first.height} pixels, too small to use")
         frames = stream.frames or None
         duration_s = _duration_s(container, stream)
         if duration_s is None and frames is not None:
             duration_s = frames / fps
-        return SourceInfo(self._path.name, width, height, fps, frames, duration_s, simulated=False)
+        codec = stream.codec_context.name
+        return SourceInfo(self._path.name, width, height, fps, frames, duration_s, simulated=False, codec=codec)
 
-    def _pictures(self, container: InputContainer) -> Generator[VideoFrame, None, None]:
+    def _pictures(
+        self, container: InputContainer, packets: PacketSink | None = None
+    ) -> Generator[VideoFrame, None, None]:
         """Decode what can be decoded; what cannot is counted in `skipped`."""
         stream = _video_stream(container, self._path)
+        if packets:
+            packets.begin(stream, self._rotation)
         broken_reads = 0
         while broken_reads < _MAX_BROKEN_READS:
             try:
                 for packet in container.demux(stream):
                     broken_reads = 0
+                    if packets:
+                        packets.add(packet)
                     try:
                         pictures = packet.decode()
                     except av.error.EOFError:
@@ -241,7 +229,8 @@ def _video_stream(container: InputContainer, path: Path) -> VideoStream:
     raise SourceError(f"{path} holds {what}", hint="give a file with a video track")
 
 
-def _fps(stream: VideoStream) -> float:
+def rate_of(stream: VideoStream) -> float:
+    """Frames per second, as far as the container knows."""
     rates: tuple[Fraction | None, ...] = (stream.average_rate, stream.guessed_rate, stream.base_rate)
     for rate in rates:
         if rate and 0 < rate <= _MAX_FPS:
@@ -253,12 +242,6 @@ def _duration_s(container: InputContainer, stream: VideoStream) -> float | None:
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
     return container.duration / av.time_base if container.duration else None
-
-
-def _stamp_s(picture: VideoFrame) -> float | None:
-    if picture.pts is None or not picture.time_base:
-        return None
-    return float(picture.pts * picture.time_base)
 
 
 def _reason(error: Exception) -> str:
