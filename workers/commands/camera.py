@@ -1,10 +1,11 @@
-"""`haetae camera`: adds, lists, starts, stops and removes cameras."""
+"""`haetae camera`: probes, adds, lists, starts, stops and removes cameras."""
 
 import argparse
 import json
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from core.cameras import CameraConfig, CameraPhase, CameraSettings, CameraStatus, Transport
+from core.cameras.probe import probe
 from core.cameras.urls import check_url, seal_url
 from core.config import Config, load_config
 from core.db import make_engine, upgrade
@@ -42,6 +44,12 @@ def add_parser(subparsers: Any) -> None:
     add.add_argument("--vad", default="motion_stats", metavar="TYPE", help="type of anomaly detection")
     add.add_argument("--no-start", action="store_true", help="only add it")
     add.set_defaults(run=_add)
+    probe_it = actions.add_parser("probe", help="look what a camera sends, and say what to do about it")
+    probe_it.add_argument("url", help=URL_HELP)
+    probe_it.add_argument("--transport", choices=list(Transport), default=Transport.TCP, help="of RTP (tcp)")
+    probe_it.add_argument("--jpeg", type=Path, metavar="FILE", help="write a picture of it there")
+    probe_it.add_argument("--json", action="store_true", help="for programs")
+    probe_it.set_defaults(run=_probe)
     show = actions.add_parser("list", help="show all cameras, as wanted and as they are")
     show.add_argument("--json", action="store_true", help="for programs")
     show.set_defaults(run=_list)
@@ -121,6 +129,23 @@ def _add(args: argparse.Namespace) -> int:
     add_camera(engine, camera)
     engine.dispose()
     return _nudge(config, f"added {camera.camera_id}")
+
+
+def _probe(args: argparse.Namespace) -> int:
+    """Exit code 1 where there is no picture to be had."""
+    config = configure(args)
+    url = check_url(_told(args.url), from_api=False, config=config)
+    found = probe(config, url, CameraSettings(transport=Transport(args.transport)))
+    if args.jpeg and found.jpeg:
+        args.jpeg.write_bytes(found.jpeg)
+    if args.json:
+        shown = msgspec.structs.replace(found, jpeg=b"")
+        print(json.dumps({"url": url.shown, **msgspec.to_builtins(shown)}))
+        return 0 if found.ok else 1
+    print(f"{url.shown}: {found.says}")
+    for line in found.advice:
+        print(f"  {line}")
+    return 0 if found.ok else 1
 
 
 def _switch(args: argparse.Namespace, *, enabled: bool) -> int:
