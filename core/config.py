@@ -36,6 +36,7 @@ __all__ = [
     "SiteConfig",
     "TrackerConfig",
     "VadConfig",
+    "WatchdogConfig",
     "load_config",
 ]
 
@@ -176,7 +177,13 @@ class ManagerConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     backoff_max_s: Positive = 60.0
     stable_s: Positive = 30.0
     """Running for so long resets the back-off."""
+    suspended_s: Positive = 1.0
+    """A process that somebody stopped (SIGSTOP) is replaced after so long: hardly anything else looks like it."""
     concurrent_starts: Count = 4
+    recycle_h: Annotated[float, Meta(ge=0)] = 24.0
+    """A camera's process is started anew after so long, a tenth more or less, as video libraries leak; 0 never."""
+    recycle_mb: Annotated[float, Meta(ge=0)] = 1000.0
+    """And when it has so much private memory, 10^6 bytes; 0 never."""
 
 
 class CamerasConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -201,6 +208,16 @@ class CamerasConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     """A clip is cut there; its event goes on."""
     disk_reserve_mb: Annotated[float, Meta(ge=0)] = 500.0
     """Room on the disk, 10^6 bytes, below which no clips are written."""
+
+
+class WatchdogConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What ends processes that hang, so that supervisord starts them again, and tells the world that we live."""
+
+    hung_s: dict[str, Positive] = {}
+    """Age of the heartbeat, by process, at which it is killed; otherwise 15 s, inference 60 s, housekeeper 120 s."""
+    dead_man_url: str = ""
+    """Called again and again while all is well, so that somebody else notices when it is not; "" calls nobody."""
+    dead_man_s: Positive = 60.0
 
 
 class NetworksConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -268,6 +285,7 @@ class Config(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     site: SiteConfig = SiteConfig()
     retention: RetentionConfig = RetentionConfig()
     backup: BackupConfig = BackupConfig()
+    watchdog: WatchdogConfig = WatchdogConfig()
     networks: NetworksConfig = NetworksConfig()
     api: ApiConfig = ApiConfig()
     cameras: CamerasConfig = CamerasConfig()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-__all__ = ["Beat", "Heartbeat", "read_heartbeat", "remove_heartbeat"]
+__all__ = ["Beat", "Heartbeat", "list_heartbeats", "read_heartbeat", "remove_heartbeat"]
 
 _REASON_BYTES = 216
 _ROW = struct.Struct(f"=QQQQQ24s{_REASON_BYTES}s")
@@ -79,6 +79,13 @@ def read_heartbeat(run_dir: Path, name: str) -> Beat | None:
     except (OSError, struct.error):
         pass
     return None
+
+
+def list_heartbeats(run_dir: Path) -> list[tuple[str, Beat]]:
+    """All processes that have beaten, by name."""
+    folder = run_dir / "beats"
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
+    return [(name, beat) for name in names if (beat := read_heartbeat(run_dir, name))]
 
 
 def _text(field: bytes) -> str:

@@ -1,10 +1,11 @@
 """Structured logs on standard error, with secrets taken out last."""
 
+import contextlib
 import logging
 import re
 import sys
 from collections.abc import Mapping, MutableMapping
-from typing import Any, cast
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -44,8 +45,25 @@ def _redact_event(_logger: Any, _method: str, event: MutableMapping[str, Any]) -
     return _clean(event)
 
 
+class _Unfailing:
+    """A stream that lets a line go rather than end the process: the disk beneath it may be full."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            return self._stream.write(text)
+        return 0
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+
 def configure_logging(config: LogConfig, process: str) -> None:
     """Sends structlog's and the standard library's records to stderr, as JSON lines or for a console."""
+    stream = cast("TextIO", _Unfailing(sys.stderr))
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -63,10 +81,10 @@ def configure_logging(config: LogConfig, process: str) -> None:
     structlog.configure(
         processors=[*shared, last],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=last, foreign_pre_chain=shared))
     logging.basicConfig(handlers=[handler], level=max(level, logging.WARNING), force=True)
     structlog.contextvars.bind_contextvars(process=process)

@@ -16,7 +16,15 @@ from core.config import Config, load_config
 from core.errors import HaetaeError
 from core.logs import configure_logging
 
-__all__ = ["EXIT_CONFIG", "StopFlag", "die_with_parent", "fail", "parse_role_args", "process_environment"]
+__all__ = [
+    "EXIT_CONFIG",
+    "StopFlag",
+    "die_with_parent",
+    "fail",
+    "is_suspended",
+    "parse_role_args",
+    "process_environment",
+]
 
 log = structlog.get_logger()
 
@@ -86,6 +94,14 @@ def fail(error: HaetaeError) -> int:
     """Says on stderr what is wrong and what to do, and returns EXIT_CONFIG."""
     print(f"haetae: {error}" + (f"\n  {error.hint}" if error.hint else ""), file=sys.stderr, flush=True)
     return EXIT_CONFIG
+
+
+def is_suspended(pid: int) -> bool:
+    """Whether somebody stopped the process (SIGSTOP), so that it does nothing until it is told to go on."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in {"T", "t"}
+    except (OSError, IndexError):
+        return False
 
 
 def process_environment(config: Config) -> dict[str, str]:

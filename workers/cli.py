@@ -16,10 +16,12 @@ EXIT_INTERRUPTED = 130
 COMMANDS = {
     "up": "run everything on this machine: cameras, inference, logger",
     "watch": "look for anomalies in video files",
-    "camera": "add, list, start, stop and remove cameras",
+    "camera": "probe, add, list, start, stop and remove cameras",
     "events": "show what was seen",
     "doctor": "check this machine, and say what to do",
+    "health": "say whether everything runs",
     "frames": "show every frame ring, live",
+    "metrics": "print what all processes measure, for Prometheus",
     "stats": "count events by day, week or month",
     "user": "add, list and reset accounts",
     "db": "upgrade, check, back up, restore or move the database",

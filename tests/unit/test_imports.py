@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-ROLES = {"manager", "camera", "inference", "logger", "notifier", "housekeeper"}
+ROLES = {"manager", "camera", "inference", "logger", "notifier", "housekeeper", "watchdog"}
 
 
 def imported(file: Path) -> Iterator[str]:
@@ -86,6 +86,7 @@ def loaded(modules: list[str], heavy: tuple[str, ...]) -> str:
     ("module", "heavy"),
     [
         ("workers.manager.__main__", ("torch", "cv2", "av")),
+        ("workers.watchdog.__main__", ("torch", "cv2", "av", "sqlalchemy")),
         ("workers.logger.__main__", ("torch", "cv2", "av")),
         ("workers.inference.__main__", ("torch",)),
         ("workers.camera.__main__", ("torch", "sqlalchemy")),

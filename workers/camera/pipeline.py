@@ -27,6 +27,7 @@ from core.events.outbox import EventOutbox
 from core.events.tracker import EventTracker, Observation
 from core.heartbeat import Heartbeat
 from core.ids import NodeId
+from core.metrics import MetricsFile, Sample, counter, gauge
 from core.security.secrets import SecretBox
 from core.wire.messages import (
     ErrorReply,
@@ -131,7 +132,9 @@ class CameraPipeline:
         """What is not as it should be, though the camera watches."""
         self._sheet = ScoreSheet()
         self._history: HistoryOutbox | None = None
+        self._metrics: MetricsFile | None = None
         if not job.lossless:
+            self._metrics = MetricsFile(config.run_dir, f"camera-{job.camera.camera_id}")
             self._history = HistoryOutbox(self._context, config.endpoint("logger"))
         self._scores = ScoreHistory(job.camera.camera_id, NodeId(config.node_id))
         self._pending: dict[int, tuple[Captured, int]] = {}
@@ -211,11 +214,39 @@ class CameraPipeline:
             if self._changes:
                 self._take_over(self._changes.newest())
             self._beat()
+            if self._metrics and self._metrics.due:
+                self._metrics.write(self._samples())
         return self._finish()
 
     def _beat(self) -> None:
         phase, reason = self._health.trouble or (self._phase, self._trouble_of_clips() or self._notice)
         self._heartbeat.beat(phase, self._frames, reason)
+
+    def _samples(self) -> list[Sample]:
+        """This camera in figures."""
+        labels = {"camera": self._camera.camera_id}
+        samples = [
+            counter("camera_frames", "Pictures captured.", self._capture.captured, **labels),
+            counter(
+                "camera_frames_skipped", "Pictures that came too fast to be looked at.", self._capture.skipped, **labels
+            ),
+            counter("camera_frames_still", "Pictures of a still scene, not scored.", self._gate.held, **labels),
+            counter("camera_reconnects", "Connections lost.", self._health.reconnects, **labels),
+            counter("camera_events", "Events raised.", len(self._recorder.event_ids), **labels),
+            gauge(
+                "camera_unacknowledged",
+                "Messages of events that the logger has not yet.",
+                self._outbox.pending,
+                **labels,
+            ),
+        ]
+        samples += [
+            counter("camera_scores", "Answers to frames, by what became of them.", count, status=status, **labels)
+            for status, count in self.counts.items()
+        ]
+        if self._clips:
+            samples.append(counter("camera_clips_lost", "Clips that were not written.", self._clips.lost, **labels))
+        return samples
 
     def _trouble_of_clips(self) -> str:
         if not self._clips or not self._clips.settings.record:
@@ -543,6 +574,8 @@ class CameraPipeline:
         if self._history:
             self._history.close()
         self._recorder.close()
+        if self._metrics:
+            self._metrics.close()
         if stopped:
             self._rings.close()
             if self._source:

@@ -9,6 +9,7 @@ import zmq
 
 from core.errors import WireError
 from core.heartbeat import Heartbeat
+from core.metrics import MetricsFile
 from workers.inference.server import InferenceServer
 from workers.process import StopFlag, fail, parse_role_args
 
@@ -28,11 +29,15 @@ def main(argv: list[str] | None = None) -> int:
     except WireError as error:
         return fail(error)
     heartbeat = Heartbeat(config.run_dir, "inference")
+    metrics = MetricsFile(config.run_dir, "inference")
     log.info("inference_ready")
     while not stop.is_set():
         server.step()
         heartbeat.beat("running", server.scored)
+        if metrics.due:
+            metrics.write(server.samples())
     server.close()
+    metrics.close()
     heartbeat.close()
     context.term()
     log.info("inference_stopped", scored=server.scored)

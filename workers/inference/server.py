@@ -16,6 +16,7 @@ from core.config import Config
 from core.errors import FrameGone, HaetaeError, ModelError, StateError
 from core.frames import RingSet
 from core.ids import check_camera_id, uuid7
+from core.metrics import Sample, counter, gauge
 from core.wire.messages import (
     AnalyzeReply,
     AnalyzeRequest,
@@ -317,6 +318,28 @@ class InferenceServer:
             models={key: msgspec.structs.asdict(one) for key, one in pool.models.items()}
             | {"process": {name: float(size) for name, size in pool.memory.items()}},
         )
+
+    def samples(self) -> list[Sample]:
+        """The same for Prometheus."""
+        found = self.statistics()
+        models = [
+            gauge("model_bytes", "Memory of a model, by kind.", value, model=model, kind=kind)
+            for model, sizes in found.models.items()
+            for kind, value in sizes.items()
+            if kind.endswith("bytes")
+        ]
+        return [
+            counter("inference_scored", "Frames scored.", found.scored),
+            counter("inference_learned", "Frames learned from.", found.learned),
+            counter("inference_superseded", "Frames replaced by newer ones before their turn.", found.superseded),
+            counter("inference_late", "Frames whose time was over before their turn.", found.late),
+            counter("inference_gone", "Frames overwritten before their turn.", found.gone),
+            counter("inference_errors", "Requests that failed.", found.errors),
+            counter("inference_batches", "Batches.", found.batches),
+            gauge("inference_largest_batch", "Frames of the largest batch.", found.largest_batch),
+            gauge("inference_waiting", "Frames that wait for their turn.", self._scheduler.waiting),
+            *models,
+        ]
 
     def close(self) -> None:
         """Refuses what still waits, and lets go of the address."""

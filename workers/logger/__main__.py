@@ -20,6 +20,7 @@ from core.events import AnomalyEvent, EventState
 from core.events.journal import Journal, LogRecord
 from core.heartbeat import Heartbeat
 from core.ids import uuid7
+from core.metrics import MetricsFile, Sample, counter, gauge
 from core.wire.feeds import FeedPublisher
 from core.wire.messages import Committed, Done, InterruptOpen, LogEvents, LoggerRequest, LogHistory, Ping, Pong
 from core.wire.rpc import Incoming, RequestServer
@@ -109,6 +110,15 @@ class LoggerProcess:
             except (DBAPIError, OSError) as error:
                 incoming.fail("unavailable", f"cannot end open events now: {error}")
 
+    def samples(self) -> list[Sample]:
+        """The logger in figures."""
+        lag_s, behind = self._logger.lag_s, not self._logger.caught_up
+        return [
+            counter("journal_records", "Records acknowledged, events and history.", self.acknowledged),
+            gauge("journal_behind", "1 while the journal holds what the database has not.", behind),
+            gauge("journal_lag_seconds", "How long the oldest record waits for the database.", lag_s),
+        ]
+
     def close(self) -> None:
         """Commits what is waiting and lets go of the addresses."""
         self._logger.close()
@@ -135,12 +145,16 @@ def main(argv: list[str] | None = None) -> int:
     except (DatabaseError, WireError) as error:
         return fail(error)
     heartbeat = Heartbeat(config.run_dir, "logger")
+    metrics = MetricsFile(config.run_dir, "logger")
     log.info("logger_ready")
     begun = time.monotonic()
     while not stop.is_set():
         process.step()
         heartbeat.beat("running", process.acknowledged)
+        if metrics.due:
+            metrics.write(process.samples())
     process.close()
+    metrics.close()
     heartbeat.close()
     context.term()
     log.info("logger_stopped", acknowledged=process.acknowledged, seconds=round(time.monotonic() - begun, 1))

@@ -75,6 +75,12 @@ class AsyncEventLogger(EventLogger):
             self._changed.notify_all()
 
     @property
+    def lag_s(self) -> float:
+        """How long the oldest record waits, or so; 0 where none does."""
+        with self._changed:
+            return time.monotonic() - self._oldest if self._waiting else 0.0
+
+    @property
     def caught_up(self) -> bool:
         """Whether all that is in the journal is in the database."""
         return self._caught_up

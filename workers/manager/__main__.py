@@ -13,6 +13,7 @@ from core.clock import SystemClock
 from core.errors import WireError
 from core.heartbeat import Heartbeat
 from core.ids import uuid7
+from core.metrics import MetricsFile, gauge
 from core.wire.messages import ApplyCameras, CameraStatuses, Done, GetCameras, ManagerRequest, Message, Ping, Pong
 from core.wire.rpc import RequestServer, serve
 from workers.manager.manager import MultiCameraManager
@@ -42,6 +43,8 @@ def main(argv: list[str] | None = None) -> int:
     instance = str(uuid7())
     read_at = 0.0
     reconcile_at = 0.0
+    slowest_s = 0.0
+    metrics = MetricsFile(config.run_dir, "manager")
 
     def handle(request: object) -> Message:
         match request:
@@ -57,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
                 raise TypeError(type(request).__name__)
 
     def turn() -> None:
-        nonlocal read_at, reconcile_at
+        nonlocal read_at, reconcile_at, slowest_s
         now = clock.monotonic()
         if now >= read_at:
             read_at = now + READ_EVERY_S
@@ -67,6 +70,11 @@ def main(argv: list[str] | None = None) -> int:
             manager.reconcile()
             for change in manager.changes():
                 history.add(change)
+            slowest_s = max(slowest_s, clock.monotonic() - now)
+        if metrics.due:
+            took = gauge("reconcile_seconds", "The slowest round of the manager of late.", slowest_s)
+            metrics.write([*manager.samples(), took])
+            slowest_s = 0.0
         history.pump()
         heartbeat.beat("running", manager.running)
 
@@ -85,6 +93,7 @@ def main(argv: list[str] | None = None) -> int:
     history.close()
     manager.close()
     server.close()
+    metrics.close()
     heartbeat.close()
     context.term()
     log.info("manager_stopped")

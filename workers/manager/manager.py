@@ -22,6 +22,8 @@ from core.db.cameras import all_zones, list_cameras
 from core.frames import sweep
 from core.heartbeat import read_heartbeat, remove_heartbeat
 from core.ids import CameraId, NodeId, uuid7
+from core.metrics import Sample, counter, gauge
+from core.process import is_suspended
 from workers.manager.reconciler import Action, Observed, Reconciler, Step
 from workers.process import spawn
 
@@ -32,6 +34,9 @@ log = structlog.get_logger()
 LOG_BYTES = 10_000_000
 """A camera's log is put aside when it is larger; one such is kept."""
 ROTATE_EVERY_S = 5.0
+
+
+_UP = {CameraPhase.LEARNING, CameraPhase.PROVISIONAL, CameraPhase.WATCHING}
 
 
 class MultiCameraManager:
@@ -49,6 +54,8 @@ class MultiCameraManager:
         self._log_starts: dict[CameraId, int] = {}
         self._progress: dict[CameraId, tuple[int, float]] = {}
         """Frames that a camera had counted, and since when it has that many."""
+        self._memory: dict[CameraId, float] = {}
+        """Private memory of each process, 10^6 bytes, as last looked at."""
         self._rotate_at = 0.0
         self._told: dict[CameraId, tuple[CameraPhase, str, int]] = {}
         sweep(config.run_dir)
@@ -84,6 +91,7 @@ class MultiCameraManager:
         if self._clock.monotonic() >= self._rotate_at:
             self._rotate_at = self._clock.monotonic() + ROTATE_EVERY_S
             self._rotate_logs()
+            self._memory = {camera_id: _private_mb(process.pid) for camera_id, process in self._processes.items()}
 
     def _send_changes(self) -> None:
         """Tells running cameras of changes that they can take over."""
@@ -129,6 +137,8 @@ class MultiCameraManager:
             phase=beat.phase if beat else "",
             reason=beat.reason if beat else "",
             frames=beat.count if beat else 0,
+            suspended=is_suspended(process.pid),
+            private_mb=self._memory.get(camera_id, 0.0),
             said=_last_words(self._log(camera_id), self._log_starts[camera_id]) if exit_code else "",
         )
 
@@ -229,9 +239,37 @@ class MultiCameraManager:
             del self._told[gone]
         return changed
 
+    def samples(self) -> list[Sample]:
+        """The cameras in figures."""
+        found: list[Sample] = []
+        for status in self.statuses():
+            labels = {"camera": status.camera_id}
+            found += [
+                counter("camera_restarts", "Ends of the camera's process.", status.restarts, **labels),
+                gauge("camera_up", "1 while the camera watches or learns.", status.phase in _UP, **labels),
+                gauge(
+                    "camera_private_bytes",
+                    "Memory of its process without shared segments.",
+                    self._memory.get(status.camera_id, 0.0) * 1e6,
+                    **labels,
+                ),
+            ]
+            if status.age_s is not None:
+                found.append(gauge("camera_picture_age_seconds", "Since its last picture.", status.age_s, **labels))
+        return found
+
     def close(self) -> None:
         self._engine.dispose()
         sweep(self._config.run_dir)
+
+
+def _private_mb(pid: int) -> float:
+    """Resident memory that is no shared segment."""
+    try:
+        _, resident, shared, *_ = Path(f"/proc/{pid}/statm").read_text().split()
+    except (OSError, ValueError):
+        return 0.0
+    return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def _line(job: CameraJob) -> bytes:

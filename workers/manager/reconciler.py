@@ -49,6 +49,9 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     """Why it says to be in that phase."""
     frames: int = 0
+    suspended: bool = False
+    private_mb: float = 0.0
+    """Memory that is its own, 10^6 bytes."""
     said: str = ""
     """The last thing it said on stderr."""
 
@@ -72,6 +75,9 @@ class _Camera:
         self.finished = False
         """Played once, to the end: stays down until its configuration changes."""
         self.cooling = False
+        self.age_factor = 1.0
+        """Of the age at which it is recycled, so that cameras started together part."""
+        self.suspended_s: float | None = None
         self.hung = ""
         """Why it is being killed; "" where it is not."""
 
@@ -99,6 +105,8 @@ class Reconciler:
         camera = self._cameras[camera_id]
         camera.running, camera.started_s, camera.stopping_s = True, self._clock.monotonic(), None
         camera.hung = ""
+        camera.suspended_s = None
+        camera.age_factor = 1 + (self._jitter() - 1) / 2
 
     def could_not_start(self, camera_id: CameraId, reason: str) -> None:
         """There is no process: tried again as after a crash."""
@@ -158,6 +166,16 @@ class Reconciler:
             camera.stopping_s = now
             return [Action(Step.TERMINATE, camera_id, "no longer wanted" if wanted is None else "its settings changed")]
         camera.config = wanted
+        if self._to_recycle(camera, seen, now):
+            camera.stopping_s = now
+            return [Action(Step.TERMINATE, camera_id, "it is started anew, as planned")]
+        if not seen.suspended:
+            camera.suspended_s = None
+        elif camera.suspended_s is None:
+            camera.suspended_s = now
+        elif now - camera.suspended_s >= self._config.suspended_s:
+            camera.hung = "somebody stopped its process: it was killed"
+            return [Action(Step.KILL, camera_id, camera.hung)]
         age = seen.beat_age_s
         hung = now - camera.started_s >= self._config.start_grace_s if age is None else age >= self._config.hung_s
         if hung:
@@ -169,6 +187,14 @@ class Reconciler:
             )
             return [Action(Step.KILL, camera_id, camera.hung)]
         return []
+
+    def _to_recycle(self, camera: _Camera, seen: Observed, now: float) -> bool:
+        """Old or large, and not while others are on their way: recycling never takes two cameras at once."""
+        config = self._config
+        old = config.recycle_h > 0 and now - camera.started_s >= config.recycle_h * 3600 * camera.age_factor
+        large = 0 < config.recycle_mb <= seen.private_mb
+        alone = all(other.running and other.stopping_s is None for other in self._cameras.values())
+        return (old or large) and alone
 
     def _starts(self, observed: dict[CameraId, Observed], now: float) -> list[Action]:
         starting = sum(seen.beat_age_s is None and seen.exit_code is None for seen in observed.values())

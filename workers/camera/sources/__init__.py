@@ -7,7 +7,6 @@ from workers.camera.sources.demo import DemoSource
 from workers.camera.sources.device import open_device
 from workers.camera.sources.file import FileSource
 from workers.camera.sources.folder import FolderSource
-from workers.camera.sources.http import open_http
 from workers.camera.sources.rtsp import open_rtsp
 
 __all__ = ["LIVE", "Source", "SourceFrame", "SourceInfo", "SourceOptions", "open_source", "source_url"]
@@ -36,6 +35,9 @@ def open_source(url: str | CameraUrl, options: SourceOptions | None = None) -> S
     if found.kind is SourceKind.RTSP:
         return open_rtsp(found, options)
     if found.kind is SourceKind.HTTP:
+        # httpx takes a quarter of a camera's start, and most cameras have no use for it
+        from workers.camera.sources.http import open_http  # noqa: PLC0415
+
         return open_http(found, options)
     if found.kind is SourceKind.DEMO:
         return DemoSource(found.full)

@@ -1,0 +1,1 @@
+"""The watchdog: ends what hangs, and tells someone outside that this machine lives."""
