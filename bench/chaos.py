@@ -44,11 +44,11 @@ SIGNALS = (signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM)
 APART_S = 30.0
 """The same process is not hit again within this: the flapping cool-down is tested apart."""
 GIVE_UP_S = 30.0
-START_S = 60.0
+START_S = 180.0
 FULL_S = 2.0
 SHM, DISK = "256m", "128m"
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
-ALIVE = {CameraPhase.LEARNING, CameraPhase.PROVISIONAL, CameraPhase.WATCHING}
+ALIVE = {CameraPhase.PROVISIONAL, CameraPhase.WATCHING}
 EAGER = {
     "HAETAE_TRACKER__OPEN_SCORE": "0.02",
     "HAETAE_TRACKER__CLOSE_SCORE": "0.01",
@@ -110,7 +110,7 @@ class House:
         engine = make_engine(config.database_url, writer=True)
         for number, camera_id in enumerate(CAMERAS):
             url = f"demo://{('plaza', 'street')[number % 2]}?seed={number + 1}"
-            add_camera(engine, CameraConfig(camera_id=camera_id, name=camera_id, url=url, learn_s=125.0))
+            add_camera(engine, CameraConfig(camera_id=camera_id, name=camera_id, url=url, learn_s=15.0))
         engine.dispose()
         environment = {**process_environment(config), **EAGER, "HAETAE_PYTHON": sys.executable}
         if clock:
@@ -242,6 +242,8 @@ class Chaos:
 
     def _note(self, what: str, victim: str, recovery_s: float | None) -> None:
         self.faults.append(Fault(what=what, victim=victim, recovery_s=recovery_s))
+        took = "not recovered" if recovery_s is None else f"{recovery_s:.2f} s"
+        print(f"{what} {victim}: {took}", file=sys.stderr, flush=True)
 
 
 def run_chaos(seconds: float, seed: int, data: Path, *, own_mounts: bool) -> ChaosReport:
@@ -377,7 +379,7 @@ def main(argv: list[str] | None = None) -> int:
             command = ["unshare", "--mount", sys.executable, "-m", "bench.chaos", *words, "--inside"]
             return subprocess.run(command, check=False).returncode
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    seconds = 8.0 if options.quick else options.seconds
+    seconds = 6.0 if options.quick else options.seconds
     try:
         with _folder(own_mounts=options.inside) as data:
             report = run_chaos(seconds, options.seed, data, own_mounts=options.inside)

@@ -30,3 +30,15 @@ def test_the_event_bench_runs_on_both_databases():
         assert one["insert_over_single"] > 0
         assert one["insert_over_executemany"] > 0
         assert all(one[f"{name}_p99_ms"] > 0 for name in ("ack", "first", "deep", "statistics_day", "statistics_month"))
+
+
+@pytest.mark.timeout(200)
+def test_the_chaos_bench_finds_nothing_lost_and_nothing_left_behind():
+    command = [sys.executable, "-m", "bench.chaos", "--json", "--quick"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=190, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout)
+    assert found["faults"] == found["recovered"] > 0
+    assert found["events_acknowledged"] > 0
+    for name in ("events_lost", "events_doubled", "orphan_segments", "orphan_processes"):
+        assert found[name] == 0, name
