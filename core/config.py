@@ -177,7 +177,7 @@ class ManagerConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     backoff_max_s: Positive = 60.0
     stable_s: Positive = 30.0
     """Running for so long resets the back-off."""
-    suspended_s: Positive = 1.0
+    suspended_s: Positive = 0.5
     """A process that somebody stopped (SIGSTOP) is replaced after so long: hardly anything else looks like it."""
     concurrent_starts: Count = 4
     recycle_h: Annotated[float, Meta(ge=0)] = 24.0

@@ -210,6 +210,18 @@ def test_zones_and_small_changes_reach_a_camera_that_goes_on_running(house, vide
     assert house.running(GATE) == pid
 
 
+def test_after_a_start_of_the_machine_only_cameras_with_autostart_run(house, video):
+    add_camera(house.engine, camera(video))
+    add_camera(house.engine, camera(video, YARD, autostart=False))
+    (house.config.data_dir / "boot-id").write_text("another start of the machine")
+    house.open()
+    house.running(GATE)
+    assert house.wait_for(YARD, CameraPhase.STOPPED).desired == "stopped"
+    set_enabled(house.engine, YARD, enabled=True)
+    house.apply()
+    house.running(YARD)
+
+
 def test_a_missing_file_is_told_and_is_not_tried_again_until_it_is_changed(house, video, tmp_path):
     add_camera(house.engine, camera(tmp_path / "nowhere.mp4"))
     house.open()

@@ -7,6 +7,7 @@ import time
 from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import msgspec
@@ -25,8 +26,10 @@ from workers.camera.flat import FlatScore
 from workers.camera.jobs import JobFeed
 from workers.camera.live import Backoff, Health, LivePlayer
 from workers.camera.masks import Masks
+from workers.camera.pipeline import CameraPipeline, CaptureHung
 from workers.camera.probe import look
 from workers.camera.sources import open_source
+from workers.camera.sources.base import Activity
 from workers.camera.sources.folder import FolderSource
 
 NOON = round(datetime(2026, 3, 2, 12, tzinfo=UTC).timestamp() * 1e9)
@@ -258,3 +261,20 @@ def test_no_clip_is_promised_where_there_are_no_packets(config):
     clips = ClipRecorder(config, CameraId("gate"), CameraSettings())
     assert not clips.start("e", time.monotonic())
     assert clips.finish(1) == []
+
+
+# ---- what hangs
+
+
+@pytest.mark.parametrize(("what", "for_s"), [("decode", 5.5), ("read", 15.0), ("open", 32.0)])
+def test_a_call_that_does_not_come_back_ends_the_process_with_a_reason(config, what, for_s):
+    pipeline = CameraPipeline.__new__(CameraPipeline)
+    activity = Activity()
+    pipeline._config, pipeline._capture = config, SimpleNamespace(activity=activity)
+    activity.begin(what)
+    pipeline._watch_capture()
+    activity._now = (what, time.monotonic() - for_s)
+    with pytest.raises(CaptureHung, match=what):
+        pipeline._watch_capture()
+    activity.begin("")
+    pipeline._watch_capture()

@@ -21,7 +21,7 @@ def test_a_process_is_hung_when_its_heart_stood_still_for_as_long_as_its_role_ma
     assert "3 s" in reason
 
 
-def test_a_stopped_process_is_ended_after_a_second_and_one_that_goes_on_is_not():
+def test_a_stopped_process_is_ended_after_a_moment_and_one_that_goes_on_is_not():
     watch = Watch(WatchdogConfig())
     assert watch.hung([seen(suspended=True)], 0.0) == []
     assert watch.hung([seen()], 0.5) == []

@@ -136,7 +136,7 @@ class Capture:
         analysis_fps: float,
         masks: Masks | None = None,
         watcher: Watcher | None = None,
-        room: int = 2,
+        room: int = 4,
     ) -> None:
         self._rings = rings
         self._watcher = watcher

@@ -42,6 +42,7 @@ def add_parser(subparsers: Any) -> None:
     add.add_argument("--no-clips", action="store_true", help="keep no video of events")
     add.add_argument("--learn", default="10m", metavar="TIME", help="how long it learns, such as 90s, 10m, 1h (10m)")
     add.add_argument("--vad", default="motion_stats", metavar="TYPE", help="type of anomaly detection")
+    add.add_argument("--no-autostart", action="store_true", help="do not start it with the machine, only by hand")
     add.add_argument("--no-start", action="store_true", help="only add it")
     add.set_defaults(run=_add)
     probe_it = actions.add_parser("probe", help="look what a camera sends, and say what to do about it")
@@ -121,6 +122,7 @@ def _add(args: argparse.Namespace) -> int:
         sub_url=sub.shown if sub else "",
         sealed_sub_url=seal_url(sub, box) if box and sub else "",
         enabled=not args.no_start,
+        autostart=not args.no_autostart,
         vad_type=args.vad,
         learn_s=parse_duration(args.learn),
         settings=CameraSettings(transport=Transport(args.transport), record=not args.no_clips),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 import structlog
+from msgspec import structs
 from sqlalchemy.exc import DBAPIError
 
 from core.cameras import CameraConfig, CameraPhase, CameraStatus, Zone
@@ -18,7 +19,7 @@ from core.cameras.model import needs_restart
 from core.clock import Clock, utc_iso
 from core.config import Config
 from core.db import make_engine
-from core.db.cameras import all_zones, list_cameras
+from core.db.cameras import all_zones, list_cameras, set_enabled
 from core.frames import sweep
 from core.heartbeat import read_heartbeat, remove_heartbeat
 from core.ids import CameraId, NodeId, uuid7
@@ -46,6 +47,8 @@ class MultiCameraManager:
         self._config, self._clock = config, clock
         self._engine = make_engine(config.database_url)
         self._reconciler = Reconciler(config.manager, clock)
+        self._booted = _is_first_since_boot(config.data_dir / "boot-id")
+        """The machine was started since cameras were last read: some are not to start with it."""
         self._processes: dict[CameraId, subprocess.Popen[bytes]] = {}
         self._desired: dict[CameraId, CameraConfig] = {}
         self._zones: dict[CameraId, list[Zone]] = {}
@@ -68,9 +71,29 @@ class MultiCameraManager:
         except (DBAPIError, msgspec.ValidationError) as error:
             log.error("cameras_not_read", reason=str(error))
             return
+        if self._booted:
+            cameras = self._rest_after_boot(cameras)
         self._desired = {camera.camera_id: camera for camera in cameras}
         self._zones = zones
         self._reconciler.desire(cameras)
+
+    def _rest_after_boot(self, cameras: list[CameraConfig]) -> list[CameraConfig]:
+        """Switches off what does not start with the machine; it runs again when somebody starts it."""
+        resting = {camera.camera_id for camera in cameras if camera.enabled and not camera.autostart}
+        if resting:
+            writer = make_engine(self._config.database_url, writer=True)
+            try:
+                for camera_id in resting:
+                    set_enabled(writer, camera_id, enabled=False)
+                    log.info("camera_rests", camera_id=camera_id, reason="it does not start with the machine")
+            except DBAPIError as error:
+                log.error("camera_not_switched_off", reason=str(error))
+                return cameras
+            finally:
+                writer.dispose()
+        (self._config.data_dir / "boot-id").write_text(_boot_id())
+        self._booted = False
+        return [structs.replace(one, enabled=False) if one.camera_id in resting else one for one in cameras]
 
     def stop_all(self) -> None:
         """From now on nothing is wanted."""
@@ -261,6 +284,21 @@ class MultiCameraManager:
     def close(self) -> None:
         self._engine.dispose()
         sweep(self._config.run_dir)
+
+
+def _boot_id() -> str:
+    """Another one after each start of the machine; "" where the kernel does not tell."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _is_first_since_boot(marker: Path) -> bool:
+    try:
+        return marker.read_text() != _boot_id()
+    except OSError:
+        return False  # the first start of all
 
 
 def _private_mb(pid: int) -> float:

@@ -23,7 +23,7 @@ __all__ = ["main"]
 
 log = structlog.get_logger()
 
-TURN_S = 0.25
+TURN_S = 0.1
 CALL_S = 10.0
 
 

@@ -9,7 +9,7 @@ __all__ = ["ROLES", "Seen", "Watch"]
 HUNG_S = {"inference": 60.0, "housekeeper": 120.0}
 """A model may load, and a backup may write, for so long between two beats."""
 OTHERS_S = 15.0
-SUSPENDED_S = 1.0
+SUSPENDED_S = 0.5
 ROLES = ("logger", "inference", "manager")
 """Without these nothing is watched: the dead-man call waits for them."""
 
