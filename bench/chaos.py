@@ -39,7 +39,7 @@ from workers.commands.up import SUPERVISORD_CONF
 __all__ = ["ChaosReport", "main", "run_chaos"]
 
 CAMERAS = tuple(CameraId(name) for name in ("north", "east", "south", "west"))
-ROLES = ("inference", "logger", "manager")
+ROLES = ("inference", "logger", "manager", "api")
 SIGNALS = (signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM)
 APART_S = 30.0
 """The same process is not hit again within this: the flapping cool-down is tested apart."""
@@ -58,6 +58,7 @@ EAGER = {
     "HAETAE_TRACKER__MERGE_S": "0.1",
     "HAETAE_TRACKER__MAX_S": "1.0",
     "HAETAE_TRACKER__UPDATE_S": "0.3",
+    "HAETAE_API__PORT": "0",
 }
 """Events all the time: any ordinary movement is one, and none is long."""
 
@@ -132,7 +133,7 @@ class House:
     def pid(self, name: str) -> int:
         """Of a process that lives and beats; 0 where it does not."""
         beat = read_heartbeat(self.config.run_dir, name)
-        return beat.pid if beat and beat.age_s < 1.0 else 0
+        return beat.pid if beat and beat.age_s < 2.0 else 0
 
     def watches(self, camera_id: str, not_pid: int = 0) -> bool:
         """Whether the camera has given pictures since it was started, by another process than `not_pid`."""

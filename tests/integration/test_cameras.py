@@ -218,6 +218,22 @@ def test_an_event_leaves_a_clip_that_begins_before_it_and_can_be_played(site):
         server.close()
 
 
+def test_beside_a_sub_stream_the_main_stream_is_what_clips_are_made_of(site):
+    main, sub = rtsp.RtspCamera(width=640, height=480), rtsp.RtspCamera()
+    try:
+        site.add(main.url, sub_url=sub.url, settings=CameraSettings(pre_s=1.0, post_s=0.5))
+        event = site.event_with("clip")
+        assert site.picture().shape == (360, 320)
+        assert (event.frame_width, event.frame_height) == (320, 240)
+        clip = next(one for one in event.media if one.kind == "clip")
+        with av.open(str(site.config.media_dir / clip.file)) as container:
+            assert container.streams.video[0].width == 640
+            assert len(list(container.decode(video=0))) > 5
+    finally:
+        main.close()
+        sub.close()
+
+
 def test_privacy_zones_are_black_in_every_picture_and_clip(site):
     server = rtsp.RtspCamera()
     try:
