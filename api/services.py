@@ -34,6 +34,8 @@ DEAD_S = 5.0
 """A process that has not beaten for so long is not waited for."""
 VIEWED_S = 600.0
 KEPT_VIEWS = 5_000
+PROBES = 2
+"""Sources that are looked at at the same time."""
 Call = Request[Principal | None, Any, Any]
 
 
@@ -101,6 +103,7 @@ class Services:
         self.peers = {role: Peer(self._context, config, role, kind) for role, kind in peers.items()}
         self.pending_factors: dict[str, str] = {}
         """Secrets of second factors that wait for their first code, by user."""
+        self.probing = threading.BoundedSemaphore(PROBES)
         self._viewed: dict[tuple[str, str, str], float] = {}
         self._viewed_lock = threading.Lock()
         self.closing = threading.Event()

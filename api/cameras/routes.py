@@ -20,6 +20,7 @@ from api.guard import Principals, needs
 from api.problems import Refused, documented
 from api.services import Call, Services, caller
 from core.cameras import CameraConfig, CameraStatus, Zone
+from core.cameras.probe import probe
 from core.cameras.urls import CameraUrl, check_url, open_url, seal_url
 from core.clock import normal_utc, utc_iso
 from core.db.cameras import (
@@ -49,10 +50,12 @@ from core.rest.cameras import (
     GroupIn,
     MinuteOut,
     NormalityOut,
+    Probe,
+    ProbeIn,
     ZonesIn,
 )
 from core.security.permissions import Principal, Role, Scope
-from core.wire.messages import ApplyCameras, GetCameras
+from core.wire.messages import ApplyCameras, ForgetState, GetCameras
 
 __all__ = ["router"]
 
@@ -302,6 +305,44 @@ def stop(services: NamedDependency[Services], request: Call, camera_id: FromPath
     return _switched(services, request, camera_id, enabled=False)
 
 
+@post(
+    "/cameras/{camera_id:str}/learn",
+    opt=SWITCH,
+    sync_to_thread=True,
+    status_code=200,
+    responses=documented(404),
+    operation_id="learnCamera",
+)
+def learn(services: NamedDependency[Services], request: Call, camera_id: FromPath[CameraKey]) -> CameraOut:
+    """What it learned is put aside, and it learns anew from now on; until then it raises no events."""
+    camera = _visible(services, request, camera_id)
+    forget = ForgetState(vad_type=camera.vad_type, normality_id=camera.camera_id)
+    services.peers["inference"].call(forget, 5.0)
+    services.audit_now(request, "camera.learns_anew", camera.camera_id)
+    return _out(caller(request), camera, _statuses(services))
+
+
+@post(
+    "/cameras/probe",
+    opt=WRITE,
+    sync_to_thread=True,
+    status_code=200,
+    responses=documented(),
+    operation_id="probeCamera",
+)
+def probe_url(services: NamedDependency[Services], request: Call, data: JSONBody[ProbeIn]) -> Probe:
+    """Looks at a source for some seconds: codec, size, rate, a picture (base64), and what to do about it."""
+    url = _checked(services, data.url, data.username, data.password)
+    if not services.probing.acquire(blocking=False):
+        raise Refused(429, "too_many_requests", "other sources are being looked at", headers={"Retry-After": "10"})
+    try:
+        found = probe(services.config, url, data.settings)
+    finally:
+        services.probing.release()
+    services.audit_now(request, "camera.probed", url.shown, {"ok": found.ok})
+    return found
+
+
 # ---- pictures
 
 
@@ -518,6 +559,8 @@ router = Router(
         remove,
         start,
         stop,
+        learn,
+        probe_url,
         snapshot,
         frame,
         zones,

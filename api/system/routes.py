@@ -10,6 +10,7 @@ import msgspec
 from litestar import Response, Router, get
 from litestar.di import NamedDependency
 from litestar.params import PathParameter, QueryParameter
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
@@ -20,6 +21,7 @@ from core.config_fields import ConfigField, config_fields
 from core.db.events import last_sequence
 from core.db.transfer import revision_of
 from core.errors import BusError, HaetaeError
+from core.exposition import gather
 from core.frames import RingReader, list_rings
 from core.heartbeat import read_heartbeat
 from core.logs import redact
@@ -181,6 +183,19 @@ def _disks(services: Services) -> list[DiskOut]:
     return found
 
 
+@get(
+    "/metrics",
+    opt=READ,
+    sync_to_thread=True,
+    media_type="text/plain",
+    responses=documented(),
+    operation_id="getMetrics",
+)
+def metrics(services: NamedDependency[Services]) -> Response[bytes]:
+    """What all processes measure, in Prometheus' text format; for a key with the scope system:read."""
+    return Response(gather(services.config), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
 @get("/config", opt=READ, sync_to_thread=True, responses=documented(), operation_id="getConfig")
 def get_config(services: NamedDependency[Services]) -> list[ConfigField]:
     """The configuration in force: each field with what it is for, its unit and its bounds."""
@@ -204,4 +219,4 @@ def get_log(
 
 
 router = Router("/system", tags=["system"], route_handlers=[get_system, get_config, get_log])
-health_router = Router("/", tags=["system"], route_handlers=[healthz, readyz])
+health_router = Router("/", tags=["system"], route_handlers=[healthz, readyz, metrics])

@@ -7,6 +7,7 @@ from msgspec import UNSET, Meta, UnsetType
 from core.cameras import CameraConfig, CameraPhase, CameraStatus
 from core.cameras.history import CameraStateChange, NormalityVersion
 from core.cameras.model import CameraSettings
+from core.cameras.probe import Probe
 from core.cameras.zones import Zone
 from core.db.cameras import CameraGroup
 from core.rest.base import CameraKey, Line, Record
@@ -21,6 +22,8 @@ __all__ = [
     "MinuteOut",
     "NormalityOut",
     "Observed",
+    "Probe",
+    "ProbeIn",
     "ZonesIn",
 ]
 
@@ -123,6 +126,15 @@ class CameraOut(Record, frozen=True, kw_only=True):
             settings=camera.settings,
             observed=Observed.of(status) if status else None,
         )
+
+
+class ProbeIn(Record, frozen=True, kw_only=True):
+    """A source to look at before it is added."""
+
+    url: Url
+    username: Credential = ""
+    password: Credential = ""
+    settings: CameraSettings = CameraSettings()
 
 
 class ZonesIn(Record, frozen=True, kw_only=True):

@@ -94,6 +94,10 @@ class Client:
     def get_readiness(self) -> system.Readiness:
         return msgspec.json.decode(self._send("GET", "/readyz"), type=system.Readiness)
 
+    def get_metrics(self) -> bytes:
+        """Prometheus' text format."""
+        return self._send("GET", "/metrics")
+
     # ---- logging in
 
     def get_set_up_state(self) -> accounts.SetUpState:
@@ -215,6 +219,12 @@ class Client:
 
     def stop_camera(self, camera_id: str) -> cameras.CameraOut:
         return self._read(cameras.CameraOut, "POST", f"/cameras/{quote(camera_id)}/stop")
+
+    def learn_camera(self, camera_id: str) -> cameras.CameraOut:
+        return self._read(cameras.CameraOut, "POST", f"/cameras/{quote(camera_id)}/learn")
+
+    def probe_camera(self, data: cameras.ProbeIn) -> cameras.Probe:
+        return self._read(cameras.Probe, "POST", "/cameras/probe", data)
 
     def get_snapshot(self, camera_id: str) -> bytes:
         """The newest picture as JPEG."""

@@ -58,6 +58,8 @@ ROUTES: dict[str, tuple] = {
     "removeCamera": (A, S.CAMERAS_WRITE, True),
     "startCamera": (O, S.CAMERAS_WRITE, True),
     "stopCamera": (O, S.CAMERAS_WRITE, True),
+    "learnCamera": (O, S.CAMERAS_WRITE, True),
+    "probeCamera": (A, S.CAMERAS_WRITE, False),
     "getSnapshot": (V, S.MEDIA_READ, True),
     "getFrame": (V, S.MEDIA_READ, True),
     "listZones": (V, S.CAMERAS_READ, True),
@@ -81,6 +83,7 @@ ROUTES: dict[str, tuple] = {
     "getStatistics": (V, S.STATS_READ, False),
     "getTrends": (V, S.STATS_READ, False),
     "getSystem": (A, S.SYSTEM_READ, False),
+    "getMetrics": (A, S.SYSTEM_READ, False),
     "getConfig": (A, S.SYSTEM_READ, False),
     "getLog": (A, S.SYSTEM_READ, False),
 }

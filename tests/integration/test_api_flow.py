@@ -1,5 +1,6 @@
 """A site as its users have it, asked over HTTP: a file becomes a camera, its events come back, whatever dies."""
 
+import base64
 import hashlib
 import signal
 import time
@@ -59,6 +60,9 @@ def test_from_a_camera_to_an_acknowledged_event(running):
     )
     assert (made.status_code, made.json()["enabled"]) == (201, True)
     assert client.post(f"{API}/cameras", json={"id": "plaza", "name": "x", "url": "demo://plaza"}).status_code == 409
+    seen = client.post(f"{API}/cameras/probe", json={"url": "demo://street?seed=2"}).json()
+    assert (seen["ok"], seen["width"] > 0) == (True, True), seen
+    assert base64.b64decode(seen["jpeg"])[:2] == b"\xff\xd8"
 
     def phase() -> str:
         observed = client.get(f"{API}/cameras/plaza").json()["observed"]
@@ -72,6 +76,11 @@ def test_from_a_camera_to_an_acknowledged_event(running):
     assert float(picture.headers["x-frame-age"]) < 5
     rings = client.get(f"{API}/system").json()["rings"]
     assert {ring["stream"] for ring in rings} == {"main", "analysis"}
+
+    assert 'heartbeat_age_seconds{process="manager"}' in client.get("/metrics").text
+    anew = client.post(f"{API}/cameras/plaza/learn")
+    assert anew.status_code == 200
+    until("it learns anew", lambda: phase() == "learning")
 
     stopped = client.post(f"{API}/cameras/plaza/stop")
     assert (stopped.status_code, stopped.json()["enabled"]) == (200, False)
@@ -121,6 +130,8 @@ def test_from_a_camera_to_an_acknowledged_event(running):
     assert actions >= {
         "camera.created",
         "camera.stopped",
+        "camera.learns_anew",
+        "camera.probed",
         "camera.removed",
         "events.acknowledged",
         "event.acknowledgement_undone",
