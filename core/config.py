@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 ENV_PREFIX = "HAETAE_"
-_NOT_KEYS = {"HAETAE_CONFIG", "HAETAE_DATA", "HAETAE_PYTHON"}
+_NOT_KEYS = {"HAETAE_API_KEY", "HAETAE_CONFIG", "HAETAE_DATA", "HAETAE_PYTHON", "HAETAE_URL"}
 """Variables of the prefix that are no configuration: its file, the tests' videos, supervisord's interpreter."""
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import sys
 from pathlib import Path
 
@@ -34,6 +35,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="haetae", description="Video-anomaly surveillance.")
     parser.add_argument("--config", type=Path, metavar="FILE", help="configuration (default: ./haetae.toml)")
     parser.add_argument("--data", metavar="DIR", help="data folder (default: ./var)")
+    parser.add_argument(
+        "--url", default=os.environ.get("HAETAE_URL", ""), help="ask a Haetae on another machine, by its API"
+    )
     parser.add_argument("--version", action="store_true", help="say which version this is")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
     wanted = next((word for word in words if word in COMMANDS), None)
@@ -50,6 +54,10 @@ def main(argv: list[str] | None = None) -> int:
         parser.print_help()
         return EXIT_USAGE
     try:
+        if args.url:
+            from workers.commands.remote import run_remote  # noqa: PLC0415 - most commands do without
+
+            return run_remote(args)
         return args.run(args)
     except HaetaeError as error:
         print(f"haetae: {error}" + (f"\n  {error.hint}" if error.hint else ""), file=sys.stderr)
