@@ -44,6 +44,7 @@ check: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m bench.frames
 	$(BIN)/python -m bench.events
+	$(BIN)/python -m bench.api
 
 soak: $(VENV)/.installed-dev
 	$(BIN)/python -m bench.kills

@@ -42,3 +42,12 @@ def test_the_chaos_bench_finds_nothing_lost_and_nothing_left_behind():
     assert found["events_acknowledged"] > 0
     for name in ("events_lost", "events_doubled", "orphan_segments", "orphan_processes"):
         assert found[name] == 0, name
+
+
+def test_the_api_bench_runs():
+    command = [sys.executable, "-m", "bench.api", "--json", "--quick"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["over_bare"] > 0
+    assert found["page_bytes"] > 10_000
