@@ -87,7 +87,7 @@ def register(services: Services, request: Call, data: RegisterIn) -> User:
                     hint="haetae up shows it; or: haetae user add NAME",
                 )
             role, grants = Role.ADMIN, None
-        elif data.token:
+        elif data.token and services.config.api.registration != "closed":
             invitation = use_invitation(connection, hash_token(data.token), now)
             role, grants = invitation.role, invitation.grants
         elif services.config.api.registration == "open":

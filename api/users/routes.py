@@ -23,7 +23,7 @@ from core.db.keys import (
     remove_invitation,
     revoke_key,
 )
-from core.errors import ConfigError
+from core.errors import ConfigError, Conflict
 from core.ids import CameraId
 from core.rest.accounts import (
     AuditPage,
@@ -205,9 +205,11 @@ def list_all_invitations(services: NamedDependency[Services]) -> list[Invitation
     return list_invitations(services.reader)
 
 
-@post("/invitations", opt=WRITE, sync_to_thread=True, responses=documented(404), operation_id="createInvitation")
+@post("/invitations", opt=WRITE, sync_to_thread=True, responses=documented(404, 409), operation_id="createInvitation")
 def invite(services: NamedDependency[Services], request: Call, data: JSONBody[CreateInvitation]) -> CreatedInvitation:
     """Lets somebody make an account with this role and these cameras; the token is shown this once."""
+    if services.config.api.registration == "closed":
+        raise Conflict("registration is closed", 'set api.registration = "invitation"')
     token, now = new_token("haetae_invitation"), services.now()
     with services.writer.begin() as connection:
         invitation = create_invitation(

@@ -28,7 +28,7 @@ def site(config, database_url):
 
 @pytest.fixture
 def client(site):
-    with run_api(site.config, site.url) as made:
+    with run_api(site.config, site.url, HAETAE_API__REGISTRATION="invitation") as made:
         yield made
 
 
@@ -82,6 +82,13 @@ def test_from_the_set_up_token_to_a_second_account(client, site):
     assert used.status_code == 401
     actions = [one["action"] for one in client.get("/api/v1/audit", headers=headers).json()["entries"]]
     assert actions == ["user.registered", "invitation.created", "login.succeeded", "user.registered"]
+
+
+def test_where_registration_is_closed_there_are_no_invitations(plain):
+    client, _ = plain
+    headers = bearer(log_in(client).json()["access_token"])
+    invited = client.post("/api/v1/invitations", json={"role": "viewer"}, headers=headers)
+    assert (invited.status_code, "api.registration" in invited.json()["hint"]) == (409, True)
 
 
 def test_of_many_that_refresh_at_once_one_wins_and_reuse_ends_the_session(client, site, monkeypatch):
