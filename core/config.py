@@ -31,6 +31,7 @@ __all__ = [
     "LoggerConfig",
     "ManagerConfig",
     "NetworksConfig",
+    "NotifierConfig",
     "PathsConfig",
     "RetentionConfig",
     "SiteConfig",
@@ -228,7 +229,44 @@ class NetworksConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=
 
     cameras: tuple[str, ...] = ("private", "public")
     webhooks: tuple[str, ...] = ("public",)
+    push: tuple[str, ...] = ("public",)
+    """Push services of browsers: their addresses come from whoever has an account."""
+    servers: tuple[str, ...] = ("loopback", "private", "public")
+    """Mail servers and MQTT brokers of channels."""
     vlm: tuple[str, ...] = ("loopback", "private")
+
+
+class NotifierConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Telling people; whom and about what is in the database: channels and rules."""
+
+    language: Literal["en", "ko"] = "en"
+    """Of messages, where a rule does not say otherwise."""
+    public_url: Annotated[str, Meta(pattern=r"^(https?://[^\s?#]*[^\s?#/])?$")] = ""
+    """Where the web page is found, such as https://haetae.example; messages link to it. "" makes no links."""
+    window_s: Annotated[float, Meta(ge=0, le=3600)] = 15.0
+    """What is like the last one sent (rule, camera and type) is held back for so long, unless it is more urgent."""
+    max_age_h: Annotated[float, Meta(gt=0, le=720)] = 24.0
+    """Events that began earlier are told to nobody: a notifier that was away for long does not wake everybody."""
+    give_up_h: Annotated[float, Meta(gt=0, le=720)] = 24.0
+    """A message that could not be sent for so long is given up; it can be replayed."""
+    retry_s: Annotated[float, Meta(ge=0.1, le=60)] = 1.0
+    """First wait before a message is tried again; it doubles each time, a half more or less."""
+    retry_max_s: Annotated[float, Meta(ge=1, le=86_400)] = 3600.0
+    connect_s: Annotated[float, Meta(gt=0, le=60)] = 5.0
+    """Time to connect to a server."""
+    send_s: Annotated[float, Meta(gt=0, le=120)] = 10.0
+    """Time to send one message, connecting included."""
+    at_once: Annotated[int, Meta(ge=1, le=64)] = 8
+    """Messages that are under way to one channel at the same time, at most."""
+    starved_s: Annotated[float, Meta(ge=1, le=86_400)] = 300.0
+    """A message that is due for so long goes before more urgent ones, one at a time."""
+    broken_after: Annotated[int, Meta(ge=1, le=100)] = 5
+    """So many failures in a row, and a channel rests; another one is told."""
+    rest_s: Annotated[float, Meta(ge=1, le=3600)] = 30.0
+    """First rest of a channel that keeps failing; it doubles each time, up to `rest_max_s`."""
+    rest_max_s: Annotated[float, Meta(ge=1, le=86_400)] = 600.0
+    snapshot_kb: Annotated[int, Meta(ge=10, le=2000)] = 200
+    """Pictures in messages are made smaller than this, 10^3 bytes."""
 
 
 class ApiConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -287,6 +325,7 @@ class Config(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     backup: BackupConfig = BackupConfig()
     watchdog: WatchdogConfig = WatchdogConfig()
     networks: NetworksConfig = NetworksConfig()
+    notifier: NotifierConfig = NotifierConfig()
     api: ApiConfig = ApiConfig()
     cameras: CamerasConfig = CamerasConfig()
     log: LogConfig = LogConfig()

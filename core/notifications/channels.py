@@ -22,13 +22,13 @@ __all__ = [
     "kind_of",
 ]
 
-Host = Annotated[str, Meta(min_length=1, max_length=253, pattern=r"^[^\s/@?#]+$")]
+Host = Annotated[str, Meta(min_length=1, max_length=253, pattern=r"^[^\s/@?#]+$(?!\n)")]
 Port = Annotated[int, Meta(ge=1, le=65_535)]
 Address = Annotated[
-    str, Meta(min_length=3, max_length=254, pattern=r"^[^\s@<>,;\"\x00-\x1f\x7f]+@[^\s@<>,;\"\x00-\x1f\x7f]+$")
+    str, Meta(min_length=3, max_length=254, pattern=r"^[^\s@<>,;\"\x00-\x1f\x7f]+@[^\s@<>,;\"\x00-\x1f\x7f]+$(?!\n)")
 ]
 Secret = Annotated[str, Meta(max_length=4096)]
-Topic = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$")]
+Topic = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$(?!\n)")]
 File = Annotated[str, Meta(max_length=4096)]
 
 
@@ -74,7 +74,7 @@ class WebhookSettings(
 ):
     """An HTTP server that is sent JSON by POST; where it may be is `networks.webhooks`."""
 
-    url: Annotated[str, Meta(min_length=8, max_length=2048, pattern=r"^https?://[^\s@/?#]+([/?][^\s#]*)?$")]
+    url: Annotated[str, Meta(min_length=8, max_length=2048, pattern=r"^https?://[^\s@/?#]+([/?][^\s#]*)?$(?!\n)")]
     """Without credentials: a token belongs into `headers` of the secrets."""
     ca_file: File = ""
     snapshot: bool = False
@@ -84,7 +84,7 @@ class WebhookSettings(
 class WebhookSecrets(_Secrets, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="webhook"):
     signing_key: Secret | UnsetType = UNSET
     """Of the HMAC-SHA256 in `X-Haetae-Signature`; without one nothing is signed."""
-    authorization: Annotated[str, Meta(max_length=4096, pattern=r"^[\x20-\x7e]*$")] | UnsetType = UNSET
+    authorization: Annotated[str, Meta(max_length=4096, pattern=r"^[\x20-\x7e]*$(?!\n)")] | UnsetType = UNSET
     """The value of the header `Authorization`, such as "Bearer ..."."""
 
 
@@ -98,7 +98,7 @@ class MqttSettings(_Settings, frozen=True, kw_only=True, forbid_unknown_fields=T
     username: Annotated[str, Meta(max_length=256)] = ""
     prefix: Topic = "haetae"
     """Topics begin with it."""
-    discovery_prefix: Annotated[str, Meta(max_length=100, pattern=r"^([A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*)?$")] = (
+    discovery_prefix: Annotated[str, Meta(max_length=100, pattern=r"^([A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*)?$(?!\n)")] = (
         "homeassistant"
     )
     """Where Home Assistant looks for devices; "" announces none."""
@@ -115,7 +115,7 @@ class WebPushSettings(
 ):
     """The browsers in which users asked to be told; each hears only of cameras that its user may see."""
 
-    contact: Annotated[str, Meta(max_length=300, pattern=r"^(mailto:[^\s@]+@[^\s@]+|https://\S+)$")]
+    contact: Annotated[str, Meta(max_length=300, pattern=r"^(mailto:[^\s@]+@[^\s@]+|https://\S+)$(?!\n)")]
     """Whom the push service may turn to (RFC 8292): mailto:... or https://..."""
     users: Annotated[tuple[str, ...], Meta(max_length=1000)] = ()
     """Ids of the users that are told; () is all."""
@@ -132,7 +132,7 @@ class AppriseSettings(
 
 
 class AppriseSecrets(_Secrets, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="apprise"):
-    url: Annotated[str, Meta(max_length=4096, pattern=r"^[a-z0-9]+://\S*$|^$")] | UnsetType = UNSET
+    url: Annotated[str, Meta(max_length=4096, pattern=r"^[a-z0-9]+://\S*$|^$(?!\n)")] | UnsetType = UNSET
     """As Apprise writes it, such as tgram://TOKEN/CHAT; it holds secrets throughout."""
 
 

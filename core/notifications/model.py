@@ -30,9 +30,9 @@ __all__ = [
 ]
 
 Language = Literal["en", "ko"]
-Key = Annotated[str, Meta(pattern="^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
-CameraKey = Annotated[CameraId, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
-Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Key = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$(?!\n)")]
+CameraKey = Annotated[CameraId, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$(?!\n)")]
+Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$(?!\n)")]
 Type = Annotated[str, Meta(min_length=1, max_length=64)]
 Seconds = Annotated[float, Meta(ge=0, le=86_400)]
 
@@ -103,7 +103,7 @@ class Template(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     $description, $duration, $rule, $link and $similar in them; "" keeps the usual.
     """
 
-    subject: Annotated[str, Meta(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")] = ""
+    subject: Annotated[str, Meta(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$(?!\n)")] = ""
     text: Annotated[str, Meta(max_length=4000)] = ""
 
 
