@@ -10,7 +10,7 @@ from litestar.config.cors import CORSConfig
 from litestar.di import Provide
 from litestar.types import Message, Scope
 
-from api import auth, cameras, events, stats, system, users
+from api import auth, cameras, events, notifications, stats, system, users
 from api.guard import Principals, authorise
 from api.openapi import router
 from api.problems import ApiRequest, exception_handlers, request_id
@@ -29,6 +29,7 @@ ROUTES = (
             cameras.router,
             events.router,
             stats.router,
+            notifications.router,
             system.router,
         ],
     ),

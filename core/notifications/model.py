@@ -19,6 +19,7 @@ __all__ = [
     "HealthConditions",
     "HealthNote",
     "Language",
+    "Name",
     "Notice",
     "Occasion",
     "Repeat",

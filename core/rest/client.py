@@ -17,7 +17,7 @@ import msgspec
 
 from core.cameras.zones import Zone
 from core.errors import HaetaeError
-from core.rest import accounts, cameras, events, statistics, system
+from core.rest import accounts, cameras, events, notifications, statistics, system
 from core.rest.base import FieldError, Problem
 
 __all__ = ["ApiProblem", "Client"]
@@ -309,6 +309,59 @@ class Client:
 
     def get_trends(self, **query: Any) -> statistics.TrendOut:
         return self._read(statistics.TrendOut, "GET", "/stats/trends", **query)
+
+    # ---- notifications
+
+    def list_channels(self) -> list[notifications.Channel]:
+        return self._read(list[notifications.Channel], "GET", "/notifications/channels")
+
+    def create_channel(self, data: notifications.ChannelIn) -> notifications.Channel:
+        return self._read(notifications.Channel, "POST", "/notifications/channels", data)
+
+    def get_channel(self, channel_id: str) -> notifications.Channel:
+        return self._read(notifications.Channel, "GET", f"/notifications/channels/{quote(channel_id)}")
+
+    def change_channel(self, channel_id: str, data: notifications.ChannelChange) -> notifications.Channel:
+        return self._read(notifications.Channel, "PATCH", f"/notifications/channels/{quote(channel_id)}", data)
+
+    def remove_channel(self, channel_id: str) -> None:
+        self._do("DELETE", f"/notifications/channels/{quote(channel_id)}")
+
+    def test_channel(self, channel_id: str) -> notifications.QueuedTest:
+        return self._read(notifications.QueuedTest, "POST", f"/notifications/channels/{quote(channel_id)}/test")
+
+    def list_rules(self) -> list[notifications.Rule]:
+        return self._read(list[notifications.Rule], "GET", "/notifications/rules")
+
+    def create_rule(self, data: notifications.RuleDraft) -> notifications.Rule:
+        return self._read(notifications.Rule, "POST", "/notifications/rules", data)
+
+    def get_rule(self, rule_id: str) -> notifications.Rule:
+        return self._read(notifications.Rule, "GET", f"/notifications/rules/{quote(rule_id)}")
+
+    def replace_rule(self, rule_id: str, data: notifications.RuleDraft) -> notifications.Rule:
+        return self._read(notifications.Rule, "PUT", f"/notifications/rules/{quote(rule_id)}", data)
+
+    def remove_rule(self, rule_id: str) -> None:
+        self._do("DELETE", f"/notifications/rules/{quote(rule_id)}")
+
+    def move_rule(self, rule_id: str, data: notifications.MoveIn) -> list[notifications.Rule]:
+        return self._read(list[notifications.Rule], "POST", f"/notifications/rules/{quote(rule_id)}/move", data)
+
+    def dry_run_rule(self, data: notifications.DryRunIn) -> notifications.DryRun:
+        return self._read(notifications.DryRun, "POST", "/notifications/dry-run", data)
+
+    def list_messages(self, **query: Any) -> list[notifications.Queued]:
+        return self._read(list[notifications.Queued], "GET", "/notifications/messages", **query)
+
+    def list_deliveries(self, **query: Any) -> list[notifications.Delivery]:
+        return self._read(list[notifications.Delivery], "GET", "/notifications/deliveries", **query)
+
+    def list_queues(self) -> list[notifications.ChannelStatistics]:
+        return self._read(list[notifications.ChannelStatistics], "GET", "/notifications/queues")
+
+    def replay_messages(self, data: notifications.ReplayIn) -> notifications.Replayed:
+        return self._read(notifications.Replayed, "POST", "/notifications/replay", data)
 
     # ---- system
 
