@@ -3,9 +3,9 @@
 import argparse
 import ctypes
 import os
+import select
 import signal
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
@@ -35,25 +35,37 @@ _PR_SET_PDEATHSIG = 1
 
 
 class StopFlag:
-    """Set by SIGTERM or SIGINT, or by hand; made in the main thread."""
+    """Set by SIGTERM or SIGINT, or by hand; made in the main thread.
 
-    def __init__(self) -> None:
-        self._event = threading.Event()
+    No lock is taken in the signal's handler: a second signal may come while the first one's still runs, from a parent
+    that asks and then ends, say, and would wait for ever for a lock that its own thread holds.
+    """
+
+    def __init__(self, *, ends_within_s: int = 0) -> None:
+        """With `ends_within_s` the kernel ends the process so long after the first signal, however it hangs."""
+        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._stopped = False
+        self._ends_within_s = ends_within_s
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        self._event.set()
+        if self._ends_within_s and not self._stopped:
+            signal.alarm(self._ends_within_s)
+        self.set()
 
     def set(self) -> None:
-        self._event.set()
+        self._stopped = True
+        os.eventfd_write(self._wake_fd, 1)
 
     def is_set(self) -> bool:
-        return self._event.is_set()
+        return self._stopped
 
     def wait(self, timeout_s: float) -> bool:
         """Sleeps up to `timeout_s`; returns whether to stop."""
-        return self._event.wait(timeout_s)
+        if not self._stopped:
+            select.select([self._wake_fd], [], [], max(0.0, timeout_s))
+        return self._stopped
 
 
 def die_with_parent(parent: int) -> None:

@@ -18,9 +18,13 @@ __all__ = ["main"]
 log = structlog.get_logger()
 
 
+LAST_RESORT_S = 20
+"""An orderly end takes a few seconds at most; whatever hangs in it goes with the process, even where nobody watches."""
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs until the input ends or SIGTERM; exit code 78 where a person has to change something first."""
-    stop = StopFlag()
+    stop = StopFlag(ends_within_s=LAST_RESORT_S)
     _, config = parse_role_args("camera", argv)
     cv2.setNumThreads(1)
     os.nice(5)  # detection may wait a little; answering and logging may not
