@@ -30,12 +30,12 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 
 def counter(name: str, help_text: str, value: float, **labels: str) -> Sample:
     """Something that only grows until its process ends; named without _total."""
-    return Sample(name=f"haetae_{name}", kind="counter", help=help_text, value=value, labels=labels)
+    return Sample(name=f"haetae_{name}", kind="counter", help=help_text, value=float(value), labels=labels)
 
 
 def gauge(name: str, help_text: str, value: float, **labels: str) -> Sample:
     """Something that goes up and down."""
-    return Sample(name=f"haetae_{name}", kind="gauge", help=help_text, value=value, labels=labels)
+    return Sample(name=f"haetae_{name}", kind="gauge", help=help_text, value=float(value), labels=labels)
 
 
 def _folder(run_dir: Path) -> Path:

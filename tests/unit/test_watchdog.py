@@ -43,7 +43,7 @@ def test_what_processes_measure_is_gathered_in_one_text(config):
     for camera in ("gate", "yard"):
         samples = [
             counter("camera_frames", "Pictures.", 5, camera=camera),
-            gauge("depth", "Depth.", 1.5, camera=camera),
+            gauge("up", "Up.", value=True, camera=camera),
         ]
         MetricsFile(config.run_dir, f"camera-{camera}").write(samples)
     (config.run_dir / "metrics" / "broken.json").write_text("{")
@@ -51,5 +51,6 @@ def test_what_processes_measure_is_gathered_in_one_text(config):
     frames = families["haetae_camera_frames"]
     assert frames.type == "counter"
     assert {one.labels["camera"]: one.value for one in frames.samples} == {"gate": 5.0, "yard": 5.0}
+    assert [one.value for one in families["haetae_up"].samples] == [1.0, 1.0]
     assert families["haetae_heartbeat_age_seconds"].samples[0].labels == {"process": "logger"}
     beat.close()
