@@ -205,6 +205,8 @@ class CameraPipeline:
             normality_id=self._normality_id,
             learn=self._learning,
             lossless=self._job.lossless or captured.learn,
+            priority=3 if captured.learn else 1 if self._capture.hold_gate_open else 2,
+            weight=min(max(self._camera.analysis_fps, 1.0), 1000.0),
         )
         request_id = self._inference.send(request, self._config.inference.request_timeout_s)
         self._pending[request_id] = (captured, resends)

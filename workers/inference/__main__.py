@@ -31,7 +31,8 @@ def main(argv: list[str] | None = None) -> int:
     log.info("inference_ready")
     while not stop.is_set():
         server.step()
-        heartbeat.beat("running", server.scored)
+        if not server.hung:
+            heartbeat.beat("running", server.scored)
     server.close()
     heartbeat.close()
     context.term()
