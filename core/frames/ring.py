@@ -40,6 +40,7 @@ __all__ = [
     "WriterStatistics",
     "list_rings",
     "mappers",
+    "ring_bytes",
     "sweep",
 ]
 
@@ -144,6 +145,11 @@ def _stride(fmt: FrameFormat) -> int:
     return -(-(_SLOT_HEADER_BYTES + fmt.nbytes) // _ALIGN) * _ALIGN
 
 
+def ring_bytes(fmt: FrameFormat, n_slots: int) -> int:
+    """Shared memory that a ring takes."""
+    return _HEADER_BYTES + n_slots * _stride(fmt)
+
+
 class Slot(msgspec.Struct):
     """A slot that is being written: fill `pixels`; `ref` names the frame once it is published."""
 
@@ -242,7 +248,7 @@ class RingWriter:
         lock_fd = os.open(aside, os.O_RDONLY | os.O_CLOEXEC)
         fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
-            segments.create(info.segment, _HEADER_BYTES + n_slots * _stride(fmt), shm_share).close()
+            segments.create(info.segment, ring_bytes(fmt, n_slots), shm_share).close()
         except BusError:
             aside.unlink(missing_ok=True)
             os.close(lock_fd)

@@ -11,10 +11,10 @@ import structlog
 
 from core.config import Config
 from core.errors import HaetaeError
-from core.frames import FrameFormat, RingWriter
+from core.frames import FrameFormat, RingWriter, fit_size
 from core.ids import CameraId
 from core.wire.messages import FrameRef
-from workers.camera.pixels import MotionGate, fit_size, scale_i420
+from workers.camera.pixels import MotionGate, scale_i420
 from workers.camera.sources import Source, SourceFrame
 
 __all__ = ["Capture", "Captured", "Rings"]

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-__all__ = ["MotionGate", "fit_size", "planes", "scale_i420", "to_bgr"]
+__all__ = ["MotionGate", "planes", "scale_i420", "to_bgr"]
 
 _GATE_WIDTH = 80
 _GATE_NOISE = 6.0
@@ -18,12 +18,6 @@ def planes(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     height = rows * 2 // 3
     chroma = pixels[height:].reshape(2, height // 2, width // 2)
     return pixels[:height], chroma[0], chroma[1]
-
-
-def fit_size(width: int, height: int, max_width: int, max_height: int) -> tuple[int, int]:
-    """The largest even size of the same shape within the maximum, never larger than the source."""
-    scale = min(1.0, max_width / width, max_height / height)
-    return max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2)
 
 
 def scale_i420(source: np.ndarray, out: np.ndarray) -> None:

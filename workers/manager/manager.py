@@ -17,7 +17,7 @@ from core.clock import Clock, utc_iso
 from core.config import Config
 from core.db import make_engine
 from core.db.cameras import list_cameras
-from core.frames import sweep
+from core.frames import ring_budget, sweep
 from core.heartbeat import read_heartbeat, remove_heartbeat
 from core.ids import CameraId, NodeId, uuid7
 from workers.manager.reconciler import Action, Observed, Reconciler, Step
@@ -55,8 +55,18 @@ class MultiCameraManager:
         except (DBAPIError, msgspec.ValidationError) as error:
             log.error("cameras_not_read", reason=str(error))
             return
-        self._desired = {camera.camera_id: camera.enabled for camera in cameras}
+        desired = {camera.camera_id: camera.enabled for camera in cameras}
+        if desired != self._desired:
+            self._desired = desired
+            self._check_memory()
         self._reconciler.desire(cameras)
+
+    def _check_memory(self) -> None:
+        """Says so where not all cameras will find room; each is refused by its own process, with the reason."""
+        wanted = [camera_id for camera_id, enabled in self._desired.items() if enabled]
+        budget = ring_budget(self._config.bus, self._config.run_dir, wanted)
+        if budget.needed > budget.allowed:
+            log.warning("shared_memory_too_small", reason=budget.describe(), hint=budget.hint())
 
     def stop_all(self) -> None:
         """From now on nothing is wanted."""
