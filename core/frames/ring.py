@@ -12,7 +12,6 @@ import fcntl
 import hashlib
 import os
 import secrets
-import threading
 import time
 from collections.abc import Generator
 from pathlib import Path
@@ -24,7 +23,7 @@ import numpy.typing as npt
 
 from core.errors import BusError, FrameGone
 from core.frames import segments
-from core.frames.doorbell import Ringer
+from core.frames.doorbell import Ringer, fence
 from core.ids import CameraId
 from core.wire.messages import FrameRef
 
@@ -64,14 +63,6 @@ _SEQ, _CAPTURED, _CAPTURED_AT, _MEDIA = range(4)
 Pixels = npt.NDArray[np.uint8]
 Words = memoryview
 """Of 8-byte words: one is read or written whole, in half the time that a NumPy array takes for it."""
-
-_barrier = threading.Lock()
-
-
-def _fence() -> None:
-    """Orders loads and stores around it; a lock taken and given back is a full barrier where the machine needs one."""
-    with _barrier:
-        pass
 
 
 class FrameFormat(msgspec.Struct, frozen=True):
@@ -215,7 +206,7 @@ class RingWriter:
         self._writing = _Writing(self)
         words = self._map.words
         words[_EPOCH], words[_SLOTS], words[_STRIDE], words[_HEAD] = info.epoch, info.n_slots, _stride(info.format), 0
-        _fence()
+        fence()
         self._map.words[_MAGIC_WORD] = _MAGIC
 
     @classmethod
@@ -279,7 +270,7 @@ class RingWriter:
         """For `_Writing`: marks a slot as being written; its number, and the seq of the frame to come."""
         number, seq = self._next_slot(), self._seq + 1
         self._map.slot_words[number][_SEQ] = 2 * seq - 1
-        _fence()
+        fence()
         return number, seq
 
     def slot(self, number: int, seq: int) -> Slot:
@@ -291,13 +282,13 @@ class RingWriter:
         slot, words = self._map.slot_words[number], self._map.words
         slot[_CAPTURED], slot[_CAPTURED_AT] = captured_ns, captured_at_ns
         self._map.slot_media[number][_MEDIA] = media_s
-        _fence()
+        fence()
         slot[_SEQ] = 2 * seq
         words[_BEAT] = time.monotonic_ns()
         words[_HEAD] = seq << _SLOT_BITS | number
         self._seq, self._slot = seq, number
         self._published += 1
-        _fence()
+        fence()
         self._ringer.ring()
 
     def abandon(self) -> None:
@@ -414,7 +405,7 @@ class RingReader:
         """
         number = self._find(ref)
         words = self._map.slot_words[number]
-        _fence()
+        fence()
         yield Frame(
             self._map.pixels[number],
             ref.seq,
@@ -422,7 +413,7 @@ class RingReader:
             words[_CAPTURED],
             words[_CAPTURED_AT],
         )
-        _fence()
+        fence()
         if words[_SEQ] != 2 * ref.seq:
             self._torn += 1
             self._map.words[_TORN] += 1
