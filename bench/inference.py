@@ -314,13 +314,13 @@ def overload(ours: Haetae, capacity_fps: float, seconds: float) -> dict[str, flo
     ages: list[float] = []
     served: Counter[int] = Counter()
     fates: Counter[str] = Counter()
-    sent = 0
+    sent: Counter[int] = Counter()
     while (now := time.perf_counter()) < begun + seconds or asked:
         if now < begun + seconds:
             for number in [number for number in range(CAMERAS) if due[number] <= now]:
                 asked[ours.ask(number, lossless=False)] = number, due[number]
                 due[number] += interval / (HOT if number == 0 else 1)
-                sent += 1
+                sent[number] += 1
         for request_id, reply in ours.receive(max(0.0, min(*due, now + 0.01) - time.perf_counter())):
             number, at = asked.pop(request_id)
             fate = reply.code if isinstance(reply, ErrorReply) else reply.status
@@ -328,21 +328,32 @@ def overload(ours: Haetae, capacity_fps: float, seconds: float) -> dict[str, flo
             if fate == "scored":
                 served[number] += 1
                 ages.append(time.perf_counter() - at)
-    share = served.total() / CAMERAS
+    fair = fair_shares([sent[number] for number in range(CAMERAS)], served.total())
     batch_s = ours.batch_s()
     return {
         "cameras": CAMERAS,
         "interval_ms": interval * 1e3,
         "batch_ms": batch_s * 1e3,
-        "worst_share_error": max(abs(served[number] / share - 1) for number in range(CAMERAS)),
+        "worst_share_error": max(abs(served[number] / fair[number] - 1) for number in range(CAMERAS)),
         "age_p99_ms": float(np.percentile(ages, 99)) * 1e3,
         "age_limit_ms": (interval + 2 * batch_s) * 1e3,
         "scored_fps": served.total() / seconds,
-        "sent": sent,
+        "sent": sent.total(),
         "superseded": fates["superseded"],
-        "failed": sent - fates["scored"] - fates["superseded"],
-        "unanswered": sent - fates.total() + fates["timeout"],
+        "failed": fates.total() - fates["scored"] - fates["superseded"],
+        "unanswered": sent.total() - fates.total() + fates["timeout"],
     }
+
+
+def fair_shares(wanted: list[int], served: int) -> list[float]:
+    """What each would get of `served` were all served alike, and nobody more than was wanted (max-min fairness)."""
+    level, left, asking = 0.0, float(served), sorted(wanted)
+    for number, most in enumerate(asking):
+        level = left / (len(asking) - number)
+        if most >= level:
+            break
+        left -= most
+    return [min(float(most), level) for most in wanted]
 
 
 def measure(*, quick: bool) -> dict[str, Any]:

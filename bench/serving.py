@@ -23,6 +23,7 @@ import cv2
 import numpy as np
 
 from workers.inference.vad.base import NormalityState, Row, VadScore
+from workers.process import keep_freed_memory
 
 __all__ = ["BATCH", "FRAME", "REGIMES", "BenchModel", "Network", "frame_of", "keep_asking", "summary"]
 
@@ -41,6 +42,7 @@ class Network:
     def __init__(self, regime: str) -> None:
         import torch  # noqa: PLC0415 - heavy, and only the processes that run it need it
 
+        keep_freed_memory()  # as the inference process does: all of them run the same network
         torch.set_num_threads(1)
         torch.manual_seed(1)
         self._torch = torch

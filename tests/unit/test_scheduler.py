@@ -31,6 +31,12 @@ def ticket(number: int, camera: str, kind: str = "a", deadline: int = 0, **more)
     return Ticket(camera_id=camera, vad_type=kind, deadline_ns=deadline, owner=number, **more)
 
 
+def learn(costs: BatchCosts, rows: int, seconds: float, now: int = 0) -> None:
+    """As often as it takes to be believed."""
+    for _ in range(3):
+        costs.observe(rows, seconds, now)
+
+
 @given(actions=actions)
 def test_every_request_has_exactly_one_fate(actions):
     scheduler, now, number = BatchScheduler(max_batch=4, lossless_room=3), 1, 0
@@ -59,7 +65,7 @@ def test_every_request_has_exactly_one_fate(actions):
                     assert len(batch) == 1
                 fate.update(one.owner for one in (*batch, *late))
             case "cost", kind, rows, taken:
-                scheduler.costs(kind).observe(rows, taken / SECOND, now)
+                learn(scheduler.costs(kind), rows, taken / SECOND, now)
             case "isolate", camera, kind, length:
                 alone[camera, kind] = now + length
                 scheduler.isolate(camera, kind, now + length)
@@ -87,7 +93,7 @@ def test_a_hot_camera_gets_no_more_than_its_turn(extra, limit):
 def test_cameras_that_always_have_something_are_served_by_their_weights(weights, limit):
     limit = min(limit, len(weights) - 1)
     scheduler, served, total = BatchScheduler(max_batch=limit, ageing_s=1e6), Counter[int](), sum(weights)
-    rounds = 40 * total
+    rounds = 10 * total
     for now in range(rounds):
         for number, weight in enumerate(weights):
             scheduler.put(ticket(number, f"cam-{number}", weight=float(weight)), now)
@@ -95,7 +101,7 @@ def test_cameras_that_always_have_something_are_served_by_their_weights(weights,
     for number, weight in enumerate(weights):
         fair = rounds * limit * weight / total
         if max(weights) * limit <= total:  # else some are in every batch, and the rest is for the others
-            assert served[number] == pytest.approx(fair, rel=0.1, abs=2)
+            assert served[number] == pytest.approx(fair, rel=0.1, abs=3)
 
 
 def test_a_camera_that_was_away_has_saved_nothing_up():
@@ -156,7 +162,7 @@ def test_lossless_frames_wait_behind_each_other_and_are_refused_when_there_is_no
 
 def test_a_frame_that_would_be_answered_too_late_is_not_scored():
     scheduler = BatchScheduler()
-    scheduler.costs("a").observe(1, 0.1, 0)
+    learn(scheduler.costs("a"), 1, 0.1)
     in_time, too_late = ticket(1, "gate", deadline=SECOND), ticket(2, "yard", deadline=SECOND // 20)
     scheduler.put(in_time, 0)
     scheduler.put(too_late, 0)
@@ -168,39 +174,48 @@ def test_a_frame_that_would_be_answered_too_late_is_not_scored():
 def test_all_is_taken_where_more_rows_cost_little():
     costs = BatchCosts(16, limit_s=0.05)
     for rows in (1, 2, 4, 8, 16):
-        costs.observe(rows, 0.006 + 0.0016 * rows, 0)
+        learn(costs, rows, 0.006 + 0.0016 * rows)
     assert [costs.choose(ready, 1) for ready in (1, 4, 16, 40)] == [1, 4, 16, 16]
 
 
 def test_a_batch_is_kept_short_where_larger_ones_gain_nothing():
     costs = BatchCosts(16, limit_s=0.05)
     for rows in (1, 2, 4, 8, 16):
-        costs.observe(rows, 0.01 * rows, 0)
+        learn(costs, rows, 0.01 * rows)
     assert costs.choose(16, 1) == 4
 
 
 def test_a_batch_is_as_large_as_throughput_needs_though_it_takes_longer_than_the_limit():
     costs = BatchCosts(16, limit_s=0.05)
     for rows in (1, 2, 4, 8, 16):
-        costs.observe(rows, 0.1 + 0.001 * rows, 0)
+        learn(costs, rows, 0.1 + 0.001 * rows)
     assert costs.choose(16, 1) == 16
 
 
 def test_a_size_that_pads_to_a_much_dearer_one_is_not_taken():
     costs = BatchCosts(16, limit_s=0.05)
     for rows, seconds in ((1, 0.001), (2, 0.0015), (4, 0.002), (8, 0.003), (16, 0.012)):
-        costs.observe(rows, seconds, 0)
+        learn(costs, rows, seconds)
     assert costs.choose(9, 1) == 8
 
 
 def test_a_size_that_is_not_known_is_tried_and_one_measured_long_ago_is_tried_again():
     costs = BatchCosts(16, limit_s=0.05)
-    costs.observe(1, 0.04, 0)
+    learn(costs, 1, 0.04)
     assert costs.choose(16, 1) == 16
     for rows in (2, 4, 8, 16):
-        costs.observe(rows, 1.0, 1)
+        learn(costs, rows, 1.0, 1)
     assert costs.choose(16, 2) == 1
-    assert costs.choose(16, 31 * SECOND) == 16
+    assert costs.choose(16, 11 * SECOND) == 16
+
+
+def test_one_batch_that_was_held_up_says_nothing_of_its_size():
+    costs = BatchCosts(16, limit_s=0.05)
+    for rows in (1, 8, 16):
+        learn(costs, rows, 0.006 + 0.0016 * rows)
+    costs.observe(16, 5.0, 2)
+    assert costs.choose(16, 3) == 16
+    assert costs.estimate_s(16, 3) < 0.04
 
 
 def test_no_memory_halves_the_batch_and_it_grows_again_later():

@@ -10,7 +10,7 @@ import zmq
 from core.errors import WireError
 from core.heartbeat import Heartbeat
 from workers.inference.server import InferenceServer
-from workers.process import StopFlag, fail, parse_role_args
+from workers.process import StopFlag, fail, keep_freed_memory, parse_role_args
 
 __all__ = ["main"]
 
@@ -20,6 +20,7 @@ log = structlog.get_logger()
 def main(argv: list[str] | None = None) -> int:
     """Runs until SIGTERM; exit code 78 where another one serves this data folder."""
     stop = StopFlag()
+    keep_freed_memory()
     _, config = parse_role_args("inference", argv)
     cv2.setNumThreads(1)
     context: zmq.Context[Any] = zmq.Context()

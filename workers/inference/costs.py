@@ -1,20 +1,39 @@
 """How long a batch takes, learned from what batches took; pure, on times that it is given."""
 
-import msgspec
+import statistics
+from collections import deque
 
 __all__ = ["BatchCosts"]
 
+_RECENT = 5
+"""Batches of a size whose median is believed: one that the machine held up says nothing of the others."""
+_ENOUGH = 3
+"""Fewer of them are not believed."""
 _WEIGHT = 0.2
-"""Of the newest time in the running mean."""
-_STALE_NS = 30_000_000_000
-"""A size that was not run for so long is unknown again: what was measured once, badly, is not believed for ever."""
+"""Of the newest time in the running mean of preparation."""
+_STALE_NS = 10_000_000_000
+"""A size that was not run for so long is unknown again: what was slow then may be fast now."""
+_GROW_NS = 30_000_000_000
+"""After so long without one that found no memory, batches may be twice as large again."""
 _WORTH = 0.9
 """Share of the best throughput that a smaller batch must reach to be taken for its shorter time."""
 
 
-class _Cost(msgspec.Struct):
-    seconds: float
-    at_ns: int
+class _Cost:
+    """What the last batches of one size took."""
+
+    __slots__ = ("at_ns", "recent")
+
+    def __init__(self) -> None:
+        self.recent: deque[float] = deque(maxlen=_RECENT)
+        self.at_ns = 0
+
+    @property
+    def seconds(self) -> float:
+        return statistics.median(self.recent)
+
+    def believed(self, now_ns: int) -> bool:
+        return len(self.recent) >= _ENOUGH and now_ns - self.at_ns < _STALE_NS
 
 
 class BatchCosts:
@@ -43,13 +62,8 @@ class BatchCosts:
     def estimate_s(self, rows: int, now_ns: int) -> float:
         """0 where nothing is known."""
         wanted = self.size(rows)
-        fresh = [
-            (size, cost.seconds) for size, cost in self._known.items() if size <= wanted and self._fresh(cost, now_ns)
-        ]
-        return max(fresh)[1] if fresh else 0.0
-
-    def _fresh(self, cost: _Cost, now_ns: int) -> bool:
-        return now_ns - cost.at_ns < _STALE_NS
+        known = [size for size, cost in self._known.items() if size <= wanted and cost.believed(now_ns)]
+        return self._known[max(known)].seconds if known else 0.0
 
     def choose(self, ready: int, now_ns: int) -> int:
         """How many of `ready` rows to run now: of what comes near the best throughput the most that keeps to the
@@ -57,7 +71,7 @@ class BatchCosts:
         """
         if now_ns >= self._grow_at_ns and self._largest < self._wanted:
             self._largest = min(self._largest * 2, self._wanted)
-            self._grow_at_ns = now_ns + _STALE_NS
+            self._grow_at_ns = now_ns + _GROW_NS
         most = min(ready, self._largest)
         choices = sorted({min(1 << power, most) for power in range(most.bit_length() + 1)})
         costs = {rows: self.estimate_s(rows, now_ns) for rows in choices}
@@ -69,13 +83,11 @@ class BatchCosts:
 
     def observe(self, rows: int, seconds: float, now_ns: int) -> None:
         """A batch of `rows` rows took `seconds`."""
-        size = self.size(rows)
-        cost = self._known.get(size)
-        if cost is None or not self._fresh(cost, now_ns):
-            self._known[size] = _Cost(seconds, now_ns)
-        else:
-            cost.seconds += (seconds - cost.seconds) * _WEIGHT
-            cost.at_ns = now_ns
+        cost = self._known.setdefault(self.size(rows), _Cost())
+        if now_ns - cost.at_ns >= _STALE_NS:
+            cost.recent.clear()
+        cost.recent.append(seconds)
+        cost.at_ns = now_ns
 
     def observe_preparation(self, rows: int, seconds: float) -> None:
         """Preparing `rows` rows took `seconds`."""
@@ -89,7 +101,7 @@ class BatchCosts:
     def out_of_memory(self, rows: int, now_ns: int) -> None:
         """A batch of `rows` rows found no memory: half as many from now on, and twice as many again each 30 s."""
         self._largest = max(1, min(self._largest, rows // 2))
-        self._grow_at_ns = now_ns + _STALE_NS
+        self._grow_at_ns = now_ns + _GROW_NS
 
     def table(self) -> dict[int, float]:
         """Seconds by size, of all that was ever measured."""

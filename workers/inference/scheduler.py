@@ -77,7 +77,7 @@ class BatchScheduler:
         self._boxes: dict[tuple[str, str], _Mailbox] = {}
         self._costs: dict[str, BatchCosts] = {}
         self._virtual = 0.0
-        """Of the frame served last: a camera that was away joins here, and has saved nothing up."""
+        """Of the last batch's least served: a camera that was away joins here, and has saved nothing up."""
         self._turn = 0
         self._forget_at_ns = 0
         self._waiting = self._taken = self._superseded = self._late = self._refused = 0
@@ -135,10 +135,10 @@ class BatchScheduler:
         first = order[0][3]
         vad_type = first[1]
         if self._boxes[first].alone_until_ns > now_ns:
-            return [self._serve(first, now_ns)], late
+            return self._serve([first], now_ns), late
         ready = [key for *_, key in order if key[1] == vad_type and self._boxes[key].alone_until_ns <= now_ns]
         rows = self.costs(vad_type).choose(len(ready), now_ns)
-        return [self._serve(key, now_ns) for key in ready[:rows]], late
+        return self._serve(ready[:rows], now_ns), late
 
     def _class(self, box: _Mailbox, now_ns: int) -> int:
         return max(0, box.tickets[0].priority - (now_ns - box.waits_since_ns) // self._ageing_ns)
@@ -157,16 +157,19 @@ class BatchScheduler:
         self._late += len(late)
         return late
 
-    def _serve(self, key: tuple[str, str], now_ns: int) -> Ticket:
-        box = self._boxes[key]
-        ticket = box.tickets.popleft()
-        self._turn += 1
-        self._virtual = max(self._virtual, box.virtual)
-        box.virtual += 1 / ticket.weight
-        box.turn, box.served_at_ns, box.waits_since_ns = self._turn, now_ns, now_ns
-        self._waiting -= 1
-        self._taken += 1
-        return ticket
+    def _serve(self, keys: list[tuple[str, str]], now_ns: int) -> list[Ticket]:
+        boxes = [self._boxes[key] for key in keys]
+        self._virtual = max(self._virtual, min(box.virtual for box in boxes))
+        tickets: list[Ticket] = []
+        for box in boxes:
+            ticket = box.tickets.popleft()
+            tickets.append(ticket)
+            self._turn += 1
+            box.virtual += 1 / ticket.weight
+            box.turn, box.served_at_ns, box.waits_since_ns = self._turn, now_ns, now_ns
+        self._waiting -= len(tickets)
+        self._taken += len(tickets)
+        return tickets
 
     def _forget(self, now_ns: int) -> None:
         self._forget_at_ns = now_ns + _FORGOTTEN_NS
