@@ -53,7 +53,7 @@ _MAX_LEASE_S = 2.0
 _SLOT_BITS = 8
 
 # words of the header
-_MAGIC_WORD, _EPOCH, _SLOTS, _STRIDE, _BEAT, _CLOSED, _LEASED_UNTIL, _TORN, _DENIED = range(9)
+_MAGIC_WORD, _EPOCH, _SLOTS, _STRIDE, _BEAT, _CLOSED, _LEASED_UNTIL, _TORN, _DENIED, _WATCHED_UNTIL = range(10)
 _HEAD = 16
 """On a cache line of its own."""
 _LEASE_TABLE = 64
@@ -266,6 +266,11 @@ class RingWriter:
         """
         return self._writing.stamped(media_s, captured_ns, captured_at_ns)
 
+    @property
+    def watched(self) -> bool:
+        """Whether a reader wants every frame, not only those that are analysed."""
+        return self._map.words[_WATCHED_UNTIL] > time.monotonic_ns()
+
     def begin(self) -> tuple[int, int]:
         """For `_Writing`: marks a slot as being written; its number, and the seq of the frame to come."""
         number, seq = self._next_slot(), self._seq + 1
@@ -440,6 +445,13 @@ class RingReader:
         self._denied += 1
         words[_DENIED] += 1
         return False
+
+    def watch(self, seconds: float) -> None:
+        """Says that every frame is wanted for so long, as for a person who looks; else a camera publishes those that
+        it analyses, and leaves the others out. To be said again while that goes on.
+        """
+        words, until = self._map.words, time.monotonic_ns() + round(seconds * 1e9)
+        words[_WATCHED_UNTIL] = max(words[_WATCHED_UNTIL], until)
 
     def is_current(self) -> bool:
         """False once the ring was closed or replaced by one of another epoch."""

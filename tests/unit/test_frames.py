@@ -243,3 +243,13 @@ print(resource_tracker._resource_tracker._pid)
     assert done.stdout.strip() == "None"
     assert done.stderr == ""
     assert not any("gate" in path.name for path in Path(SHM_DIR).iterdir() if path.name.startswith("haetae-t"))
+
+
+def test_a_writer_knows_for_how_long_it_is_watched(config, writer):
+    reader = RingReader.open(config.run_dir, GATE, "main")
+    assert not writer.watched
+    reader.watch(30)
+    assert writer.watched
+    reader.watch(0)
+    assert writer.watched, "another reader's wish was cut short"
+    reader.close()

@@ -35,6 +35,8 @@ class Captured(msgspec.Struct, frozen=True, kw_only=True):
     """What speeds are measured against: the source's time, with a gap between rounds."""
     at_ns: int
     """UTC."""
+    captured_ns: int
+    """Monotonic."""
     main: FrameRef
     analysis: FrameRef | None
     learn: bool
@@ -65,7 +67,8 @@ class Rings:
 class Capture:
     """A thread that plays a source into the rings and hands over what it captured.
 
-    Paced: frames come at the source's time, and one that nobody takes is replaced by the next (`skipped`).
+    Paced: frames come at the source's time, and one that nobody takes is replaced by the next (`skipped`). What is
+    neither to be analysed nor watched is decoded, since others follow from it, and nothing else is done with it.
     Unpaced: the thread waits until there is room, `room` frames ahead at most, so nothing is lost.
     `wake_fd` becomes readable whenever there is something to take.
     """
@@ -104,6 +107,9 @@ class Capture:
                 last_s = offset_s
                 for frame in frames:
                     last_s = offset_s + frame.media_s
+                    if paced and self._spared(last_s):
+                        self._index += 1
+                        continue
                     if paced and self._stop.wait(max(0.0, begun + last_s - time.monotonic())):
                         return
                     captured = self._capture(frame, last_s, number * LOOP_GAP_S + frame.media_s, paced, learn)
@@ -135,10 +141,20 @@ class Capture:
             media_s=media_s,
             source_s=source_s,
             at_ns=at_ns,
+            captured_ns=now_ns,
             main=main,
             analysis=analysis,
             learn=learn,
         )
+
+    @property
+    def captured(self) -> int:
+        """Frames so far, those that nobody wanted too."""
+        return self._index
+
+    def _spared(self, media_s: float) -> bool:
+        """Whether nobody wants the frame: it is not to be analysed, and no reader watches."""
+        return media_s + self._period_s / 4 < self._next_due_s and not self._rings.main.watched
 
     def _due(self, media_s: float) -> bool:
         if media_s + self._period_s / 4 < self._next_due_s:

@@ -5,7 +5,7 @@ Capture runs in a thread; everything else is this one loop: ask for scores, trac
 
 import queue
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -48,6 +48,10 @@ log = structlog.get_logger()
 
 _FATAL = {"unknown_type", "bad_state", "bad_request"}
 """Error codes of inference that asking again does not mend."""
+PERIOD_MS = 250
+"""How long the loop waits at most: it looks after time-outs, and gives a sign of life."""
+AGES = 4096
+"""Scores whose age is remembered."""
 _RESENDS = 20
 """How often a lossless frame is asked for again: inference may be restarting."""
 
@@ -91,6 +95,7 @@ class CameraPipeline:
         self._last: ScoreReply | None = None
         self._frames = 0
         self._first_ns = self._last_ns = 0
+        self._ages_ns: deque[int] = deque(maxlen=AGES)
         self._ended = False
         self._warnings: list[str] = []
         self.counts: Counter[str] = Counter()
@@ -106,7 +111,7 @@ class CameraPipeline:
         for handle in (self._capture.wake_fd, self._inference.socket, self._outbox.socket):
             poller.register(handle, zmq.POLLIN)
         while not (self._stopped() or (self._ended and not self._pending)):
-            poller.poll(100)
+            poller.poll(PERIOD_MS)
             self._capture.clear_wake()
             for request_id, reply in self._inference.receive():
                 self._on_reply(request_id, reply)
@@ -114,7 +119,7 @@ class CameraPipeline:
             self._outbox.pump()
             if self._history:
                 self._history.pump()
-            self._heartbeat.beat(self._phase, self._frames)
+            self._heartbeat.beat(self._phase, self._capture.captured)
         return self._finish()
 
     def _decide_learning(self) -> None:
@@ -139,7 +144,7 @@ class CameraPipeline:
         """The reply to a request about the state, with the heart beating while it is awaited; raises WireError."""
         self._control.send(request, timeout_s)
         while True:
-            self._heartbeat.beat(self._phase, self._frames)
+            self._heartbeat.beat(self._phase, self._capture.captured)
             for _, reply in self._control.receive(0.2):
                 if isinstance(reply, ErrorReply):
                     raise RemoteError(reply.code, reply.message)
@@ -244,6 +249,7 @@ class CameraPipeline:
     def _on_score(self, captured: Captured, reply: ScoreReply) -> None:
         self._last_ns = time.monotonic_ns()
         self._first_ns = self._first_ns or self._last_ns
+        self._ages_ns.append(self._last_ns - captured.captured_ns)
         self._last = reply
         if self._job.learn_only:
             return
@@ -358,7 +364,13 @@ class CameraPipeline:
             last_scored_ns=self._last_ns,
             event_ids=self._recorder.event_ids,
             warnings=self._warnings,
+            age_p50_ms=self._age_ms(0.5),
+            age_p99_ms=self._age_ms(0.99),
         )
+
+    def _age_ms(self, share: float) -> float:
+        ages = sorted(self._ages_ns)
+        return ages[round((len(ages) - 1) * share)] / 1e6 if ages else 0.0
 
     def close(self) -> None:
         """Ends capture, frees the rings; the outbox gets a moment for what is not acknowledged, its spool keeps it."""

@@ -45,7 +45,7 @@ __all__ = ["InferenceServer"]
 
 log = structlog.get_logger()
 
-PERIOD_S = 0.1
+PERIOD_S = 0.25
 BESIDE = 64
 """Analyses and fits that wait at most; of the next, cameras describe their events by themselves."""
 DRAIN_S = 0.5
