@@ -340,7 +340,8 @@ def overload(ours: Haetae, capacity_fps: float, seconds: float) -> dict[str, flo
         "scored_fps": served.total() / seconds,
         "sent": sent.total(),
         "superseded": fates["superseded"],
-        "failed": fates.total() - fates["scored"] - fates["superseded"],
+        "gone": fates["gone"],
+        "failed": fates.total() - fates["scored"] - fates["superseded"] - fates["gone"],
         "unanswered": sent.total() - fates.total() + fates["timeout"],
     }
 

@@ -1,8 +1,10 @@
 """Capture: what nobody wants is decoded and nothing else; what is analysed or watched lies in the rings."""
 
+import itertools
 import queue
 import time
 
+import av
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from core.ids import CameraId
 from workers.camera.capture import Capture, Rings
 from workers.camera.pixels import MotionGate
 from workers.camera.sources import SourceInfo
+from workers.camera.sources.file import FileSource
 
 GATE = CameraId("gate")
 FPS = 300
@@ -44,30 +47,25 @@ def rings(config):
     made.close()
 
 
-def play(rings, count: int, analysis_fps: float, *, paced: bool, before=lambda: None):
-    """The media times of what was handed over, and how many frames were captured."""
-    capture = Capture(rings, MotionGate(2.0), analysis_fps=analysis_fps, room=count + 1)
-    source = GreySource(count)
-    before()
+def play(rings, source, analysis_fps: float, *, paced: bool):
+    """What was handed over, and how many frames were captured."""
+    capture = Capture(rings, MotionGate(2.0), analysis_fps=analysis_fps, room=1000)
     capture.start(iter([(source, source.frames(), paced, False)]))
     taken, deadline = [], time.monotonic() + 20
-    while True:
+    while not taken or taken[-1] is not None:
         assert time.monotonic() < deadline
         try:
-            one = capture.take()
+            taken.append(capture.take())
         except queue.Empty:
             time.sleep(0.001)
-            continue
-        if one is None:
-            break
-        taken.append(one)
     capture.close()
+    source.close()
     assert capture.error is None
-    return taken, capture.captured
+    return taken[:-1], capture.captured
 
 
 def test_of_a_camera_that_nobody_watches_only_what_is_analysed_is_published(rings):
-    taken, captured = play(rings, 300, FPS / 3, paced=True)
+    taken, captured = play(rings, GreySource(300), FPS / 3, paced=True)
     assert captured == 300
     assert len(taken) == pytest.approx(100, abs=2)
     assert rings.main.statistics().published == len(taken)
@@ -76,11 +74,35 @@ def test_of_a_camera_that_nobody_watches_only_what_is_analysed_is_published(ring
 
 def test_every_frame_of_a_camera_that_is_watched_is_published(rings, config):
     reader = RingReader.open(config.run_dir, GATE, "main")
-    taken, _ = play(rings, 100, FPS / 3, paced=True, before=lambda: reader.watch(60))
+    reader.watch(60)
+    taken, _ = play(rings, GreySource(100), FPS / 3, paced=True)
     assert len(taken) == rings.main.statistics().published == 100
     reader.close()
 
 
 def test_of_a_file_that_is_watched_through_nothing_is_left_out(rings):
-    taken, _ = play(rings, 100, FPS / 3, paced=False)
+    taken, _ = play(rings, GreySource(100), FPS / 3, paced=False)
     assert len(taken) == rings.main.statistics().published == 100
+
+
+def test_what_no_other_frame_follows_from_is_not_even_decoded_unless_somebody_watches(rings, config, tmp_path):
+    path = tmp_path / "bframes.mp4"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=50)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.options = {"bf": "3"}
+        for number in range(100):
+            picture = np.full((72, 64), 40 + number, np.uint8)
+            frame = av.VideoFrame.from_ndarray(picture, "yuv420p")
+            frame.pts = number
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+
+    taken, decoded = play(rings, FileSource(path), 10, paced=True)
+    assert decoded < 70
+    assert len(taken) >= 15
+    assert max(after.media_s - before.media_s for before, after in itertools.pairwise(taken)) < 0.2
+    reader = RingReader.open(config.run_dir, GATE, "main")
+    reader.watch(60)
+    assert play(rings, FileSource(path), 10, paced=True)[1] == 100
+    reader.close()

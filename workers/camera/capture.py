@@ -16,6 +16,7 @@ from core.ids import CameraId
 from core.wire.messages import FrameRef
 from workers.camera.pixels import MotionGate, scale_i420
 from workers.camera.sources import Source, SourceFrame
+from workers.camera.sources.base import SparingSource
 
 __all__ = ["Capture", "Captured", "Rings"]
 
@@ -23,6 +24,12 @@ log = structlog.get_logger()
 
 LOOP_GAP_S = 1000.0
 """Added to a source's own time at each new round, so that what looks back in time starts afresh."""
+
+
+SPARE_FROM = 4.0
+"""Frames that come for each that is analysed, from which on those that no other follows from are not decoded: encoders
+with B frames make up to three of four such.
+"""
 
 
 class Captured(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,8 +112,12 @@ class Capture:
             for number, (source, frames, paced, learn) in enumerate(rounds):
                 begun = time.monotonic() - offset_s
                 last_s = offset_s
+                sparing = source if paced and isinstance(source, SparingSource) else None
                 for frame in frames:
                     last_s = offset_s + frame.media_s
+                    if sparing:
+                        few = source.info.fps * self._period_s >= SPARE_FROM
+                        sparing.sparing = few and not self._rings.main.watched
                     if paced and self._spared(last_s):
                         self._index += 1
                         continue

@@ -108,6 +108,7 @@ class FileSource:
         _check_file(path)
         self._path = path
         self._running: Generator[FileFrame, None, None] | None = None
+        self.sparing = False
         self.skipped = 0
         container = self._open()
         try:
@@ -190,11 +191,15 @@ class FileSource:
     def _pictures(self, container: InputContainer) -> Generator[VideoFrame, None, None]:
         """Decode what can be decoded; what cannot is counted in `skipped`."""
         stream = _video_stream(container, self._path)
-        broken_reads = 0
+        broken_reads, skipping = 0, "DEFAULT"
         while broken_reads < _MAX_BROKEN_READS:
             try:
                 for packet in container.demux(stream):
                     broken_reads = 0
+                    # a packet without a time stamp counts a step, so there none may be left out
+                    wanted = "NONREF" if self.sparing and packet.pts is not None else "DEFAULT"
+                    if wanted != skipping:
+                        stream.codec_context.skip_frame = skipping = wanted
                     try:
                         pictures = packet.decode()
                     except av.error.EOFError:
