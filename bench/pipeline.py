@@ -292,7 +292,7 @@ def spread(name: str, values: list[float]) -> dict[str, float]:
 
 def measure(data: Path, *, quick: bool) -> dict[str, Any]:
     """All figures by scene; `quick` is one short round of the two scenes."""
-    rounds, seconds = (1, 2.0) if quick else (5, 10.0)
+    rounds, seconds = (1, 2.0) if quick else (5, 6.0)
     scenes = ["still", "moving"] if quick else ["still", "moving", "mixed"]
     with tempfile.TemporaryDirectory(prefix="haetae-bench-") as name:
         folder = Path(name)

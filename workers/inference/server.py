@@ -110,7 +110,7 @@ class InferenceServer:
         if not self._inside:
             return 0.0
         job = self._inside[0]
-        costs = self._scheduler.costs(job.model.name)
+        costs = self._scheduler.costs(job.vad_type)
         due_s = (job.ends_ns - time.monotonic_ns()) / 1e9 - 1.5 * costs.preparation_s(self._scheduler.waiting)
         return min(PERIOD_S, due_s) if due_s >= SOON_S else 0.0
 
@@ -288,20 +288,23 @@ class InferenceServer:
         assert job.run
         self._largest = max(self._largest, len(job.tickets))
         self._counts["batches"] += 1
-        costs, now_ns = self._scheduler.costs(job.model.name), time.monotonic_ns()
+        costs, now_ns = self._scheduler.costs(job.vad_type), time.monotonic_ns()
         costs.observe_preparation(len(job.tickets), job.prepare_s)
         if job.run.whole and job.prepared:
             costs.observe(job.prepared, job.run_s, now_ns)
         self._counts["retried"] += not job.run.whole
         if job.run.out_of_memory:
-            log.warning("out_of_memory", vad_type=job.model.name, rows=job.run.out_of_memory)
+            log.warning("out_of_memory", vad_type=job.vad_type, rows=job.run.out_of_memory)
             costs.out_of_memory(job.run.out_of_memory, now_ns)
         for number in job.run.guilty if len(job.tickets) > 1 else ():
             until_ns = now_ns + round(self._config.inference.isolate_s * 1e9)
             log.warning("camera_isolated", camera_id=job.tickets[number].camera_id, reason=str(job.outcomes[number]))
-            self._scheduler.isolate(job.tickets[number].camera_id, job.model.name, until_ns)
+            self._scheduler.isolate(job.tickets[number].camera_id, job.vad_type, until_ns)
         for ticket, normality, outcome in zip(job.tickets, job.normalities, job.outcomes, strict=True):
-            self._answer_score(ticket.owner, normality, outcome)
+            try:
+                self._answer_score(ticket.owner, normality, outcome)
+            except Exception as error:
+                self._refuse(ticket.owner, error)
 
     def _context(self, model: VadModel, camera_id: str, epoch: int) -> Any:
         key = (camera_id, epoch, model.name)
@@ -327,7 +330,7 @@ class InferenceServer:
             if incoming.body.lossless:
                 normality.fit_provisional()
             else:
-                self._fitter.submit(normality.fit_provisional)
+                self._fitter.submit(self._fit_provisional, normality)
         learned_s = learner.learned_s if learner else state.learned_s if state else 0.0
         if result is None:
             self._answer(incoming, ScoreReply(status="learning", learned_s=learned_s))
@@ -351,6 +354,13 @@ class InferenceServer:
         )
 
     # ---- beside the loop
+
+    @staticmethod
+    def _fit_provisional(normality: Normality) -> None:
+        try:
+            normality.fit_provisional()
+        except Exception:
+            log.exception("state_not_fitted")
 
     def _analyse(self, incoming: Incoming, request: AnalyzeRequest) -> None:
         analyzer, flow = self._pool.get_vlm_analyzer(), self._pool.get_agent_flow(request.flow)

@@ -52,6 +52,10 @@ class Job(msgspec.Struct, kw_only=True):
     run_s: float = 0.0
     run: Run | None = None
 
+    @property
+    def vad_type(self) -> str:
+        return self.tickets[0].vad_type
+
 
 class Stages:
     """Prepares and runs jobs in the order in which they are begun; at most two are to be inside.
