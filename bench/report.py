@@ -107,10 +107,9 @@ SECTIONS = (
         "Frame bus",
         "Bringing frames from one process to another, in rounds that take turns with each other way.",
         _frame_figures(),
-        "iceoryx2 fills the slot that was given back last, which is still in the processor's cache; the ring goes round "
-        "all slots, since readers hold references to older frames. With three slots instead of six the ring comes up "
-        "to 0.9 of it, and with frames that fit the cache it needs three quarters of its CPU time. Waking a process by "
-        "a bare datagram takes 13 to 20 us of the p50 here, by a ZeroMQ message 40 to 60.",
+        "iceoryx2 fills the slot that was given back last, which is still in the processor's cache; the ring goes "
+        "round all slots, since readers hold references to older frames. The gap closes as slots become fewer or "
+        "frames smaller. Of the time to wake a process most is the kernel's, for a bare datagram too.",
     ),
     Section(
         "inference",
@@ -135,9 +134,8 @@ SECTIONS = (
             Figure("cameras_over_threads", "cameras a core over a program of OpenCV threads", ">= 2"),
             Figure("cameras_per_core", "cameras a core, 80 % of the time still"),
         ),
-        "By CPU time, not by adding cameras until one falls behind. Most of what a camera costs is decoding, which both "
-        "programs do: decoding alone at this pace would be some 60 cameras a core. These files have P frames only, so "
-        "that none can be left out.",
+        "By CPU time, not by adding cameras until one falls behind. Most of what a camera costs is decoding, which "
+        "both programs do. These files have P frames only, so that none can be left out.",
     ),
 )
 
