@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workers.inference.costs import BatchCosts
@@ -37,6 +37,7 @@ def learn(costs: BatchCosts, rows: int, seconds: float, now: int = 0) -> None:
         costs.observe(rows, seconds, now)
 
 
+@settings(deadline=None)
 @given(actions=actions)
 def test_every_request_has_exactly_one_fate(actions):
     scheduler, now, number = BatchScheduler(max_batch=4, lossless_room=3), 1, 0
@@ -77,6 +78,7 @@ def test_every_request_has_exactly_one_fate(actions):
     assert fate == Counter(range(1, number + 1))
 
 
+@settings(deadline=None)
 @given(extra=st.integers(1, 50), limit=st.integers(1, 6))
 def test_a_hot_camera_gets_no_more_than_its_turn(extra, limit):
     scheduler = BatchScheduler(max_batch=limit)
@@ -89,6 +91,7 @@ def test_a_hot_camera_gets_no_more_than_its_turn(extra, limit):
     assert max(served.values()) - min(served.values()) <= 1
 
 
+@settings(deadline=None)
 @given(weights=st.lists(st.integers(1, 15), min_size=2, max_size=8), limit=st.integers(1, 4))
 def test_cameras_that_always_have_something_are_served_by_their_weights(weights, limit):
     limit = min(limit, len(weights) - 1)
@@ -133,6 +136,7 @@ def test_the_more_urgent_goes_first_and_what_waits_moves_up():
     assert served_at >= 1.0
 
 
+@settings(deadline=None)
 @given(priorities=st.lists(st.integers(0, 3), min_size=2, max_size=20), limit=st.integers(1, 3))
 def test_nobody_waits_for_ever(priorities, limit):
     scheduler, last = BatchScheduler(max_batch=limit, ageing_s=0.5), dict.fromkeys(range(len(priorities)), 0)

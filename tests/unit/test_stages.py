@@ -5,7 +5,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import FrameGone, ModelError
@@ -33,6 +33,7 @@ def process_but(bad: set[int], room: int = 1000):
     return process
 
 
+@settings(deadline=None)
 @given(count=st.integers(0, 20), bad=st.sets(st.integers(0, 19)), room=st.integers(1, 20))
 def test_bad_rows_fail_alone_and_too_large_a_batch_is_halved(count, bad, room):
     rows = list(range(count))
