@@ -9,7 +9,7 @@ help:
 	@echo "make run      set up, and run two demo cameras; Ctrl-C stops everything"
 	@echo "make test     set up, and run the tests"
 	@echo "make check    lint, types, import rules"
-	@echo "make bench    run the benchmarks"
+	@echo "make bench    run the benchmarks beside their peers, and write docs/benchmarks.md"
 	@echo "make soak     kill processes at random for a few minutes, and look for what was lost"
 	@echo "make install  only set up"
 	@echo "make clean    remove what was set up, and caches; data in var/ stays"
@@ -41,8 +41,12 @@ check: $(VENV)/.installed-dev
 	$(BIN)/pyright
 	$(BIN)/python -m pytest -q tests/unit/test_imports.py
 
-bench: $(VENV)/.installed-dev
-	$(BIN)/python -m bench.frames
+$(VENV)/.installed-bench: $(VENV)/.installed requirements-bench.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-bench.lock
+	@touch $@
+
+bench: $(VENV)/.installed-bench
+	$(BIN)/python -m bench.report
 	$(BIN)/python -m bench.events
 	$(BIN)/python -m bench.api
 

@@ -1,9 +1,15 @@
-"""What the frame bus costs: publishing over a bare memcpy, waking a reader, and whether a torn frame ever passes.
+"""What the frame bus costs, beside a bare memcpy and beside its peers, and whether a torn frame ever passes.
 
     python -m bench.frames [--json] [--quick]
 
 `publish_over_memcpy` compares, in this very run and turn by turn over the same slots, writing a frame through the
 ring (the doorbell apart: nobody listens) with np.copyto of the same frame into a slot.
+
+`fps_over_*` and `cpu_over_*` compare bringing frames from one process to another as fast as it goes, with every other
+way that there is (see bench.transports), in rounds that take turns. The peers are installed by `pip install
+.[bench]`; one that is not is left out, with the reason under `skipped`. `wake_*` is from publishing a small frame to
+having it in another process, a thousand times a second, with ZeroMQ's smallest messages in turn. `cameras_16` and
+`cameras_64` are whole systems at 15 frames/s, four processes of cameras and one reader of all.
 """
 
 import argparse
@@ -17,7 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import zmq
 
+from bench.transports import TRANSPORTS, Pair, missing, pair
 from core.errors import BusError, FrameGone
 from core.frames import Doorbell, FrameFormat, RingReader, RingWriter, sweep
 from core.ids import CameraId
@@ -30,14 +38,16 @@ SIZES = {
     "720p_bgr": FrameFormat(1280, 720, "bgr"),
 }
 SLOTS = 6
-CAMERAS, FPS, PROCESSES = 16, 15, 4
+FPS, PROCESSES = 15, 4
+FLEETS = {"cameras_16": (16, FrameFormat(1280, 720)), "cameras_64": (64, FrameFormat(320, 180))}
+WAKE_S = 0.001
 
 WRITERS = """
 import sys, time
 from pathlib import Path
 from core.frames import FrameFormat, RingWriter
-run, first, count, fps, seconds = Path(sys.argv[1]), *map(int, sys.argv[2:6])
-rings = [RingWriter.create(run, f"cam{first + n}", "main", FrameFormat(1280, 720), 6) for n in range(count)]
+run, first, count, fps, seconds, width, height = Path(sys.argv[1]), *map(int, sys.argv[2:8])
+rings = [RingWriter.create(run, f"cam{first + n}", "main", FrameFormat(width, height), 6) for n in range(count)]
 print("ready", flush=True)
 sys.stdin.readline()
 due = [time.monotonic() + n / count / fps for n in range(count)]
@@ -127,12 +137,127 @@ def tear(run_dir: Path, seconds: float) -> dict[str, int]:
     return {"torn_accepted": torn, "torn_rejected": rejected, "accepted": accepted}
 
 
-def wake(run_dir: Path, seconds: int) -> dict[str, float]:
-    """16 cameras of 720p at 15 frames/s in 4 processes: from a frame's publishing to this process having seen it."""
-    each = CAMERAS // PROCESSES
+WAKER = """
+import sys, time
+from pathlib import Path
+import zmq
+from core.frames import FrameFormat, RingWriter
+run, count, every = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+ring = RingWriter.create(run, "waker", "main", FrameFormat(64, 48), 6)
+socket = zmq.Context().socket(zmq.PUSH)
+socket.bind(f"ipc://{run / 'waker.sock'}")
+print("ready", flush=True)
+while way := sys.stdin.readline().strip():
+    for _ in range(count):
+        time.sleep(every)
+        stamp = time.monotonic_ns()
+        if way == "ring":
+            with ring.write(0.0, stamp, 0):
+                pass
+        else:
+            socket.send(stamp.to_bytes(8, "little"))
+ring.close()
+socket.close(0)
+"""
+
+
+def compare_peers(run_dir: Path, fmt: FrameFormat, rounds: int, seconds: float) -> dict[str, Any]:
+    """The ring beside each peer: medians over `rounds` of ratios of neighbouring runs, and their quartiles."""
+    found: dict[str, Any] = {}
+    skipped = {name: reason for name in TRANSPORTS if (reason := missing(name))}
+    for name in [name for name in TRANSPORTS if name != "ring" and name not in skipped]:
+        with pair("ring", run_dir, fmt) as ours, pair(name, run_dir, fmt) as peer:
+            counts = {one: _warm_up(one, seconds) for one in (ours, peer)}
+            runs = [(ours.run(counts[ours]), peer.run(counts[peer])) for _ in range(rounds)]
+        found |= _spread(f"fps_over_{name}", [mine[0] / its[0] for mine, its in runs])
+        found |= _spread(f"cpu_over_{name}", [mine[1] / its[1] for mine, its in runs])
+        found[f"fps_{name}"] = statistics.median(its[0] for _, its in runs)
+        found["fps_ring"] = statistics.median(mine[0] for mine, _ in runs)
+    return found | ({"skipped": skipped} if skipped else {})
+
+
+def _warm_up(one: Pair, seconds: float) -> int:
+    """How many frames take about so long."""
+    one.run(20)
+    return max(20, round(one.run(20)[0] * seconds))
+
+
+def _spread(name: str, values: list[float]) -> dict[str, float]:
+    if len(values) == 1:
+        return {name: values[0]}
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    return {name: middle, f"{name}_q1": low, f"{name}_q3": high}
+
+
+def wake(run_dir: Path, rounds: int, count: int) -> dict[str, float]:
+    """Microseconds from publishing to having it, and their ratio to those of a ZeroMQ message."""
+    waker = subprocess.Popen(
+        [sys.executable, "-c", WAKER, str(run_dir), str(count), str(WAKE_S)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    _line(waker)
+    bell = Doorbell(run_dir, "bench")
+    reader = _open(run_dir, "waker")
+    socket = zmq.Context.instance().socket(zmq.PULL)
+    socket.connect(f"ipc://{run_dir / 'waker.sock'}")
+    ours: list[np.ndarray] = []
+    zmqs: list[np.ndarray] = []
+    for _ in range(rounds):
+        _go(waker, "ring")
+        ours.append(_ring_ages(bell, reader, count))
+        _go(waker, "zmq")
+        zmqs.append(_zmq_ages(socket, count))
+    assert waker.stdin
+    waker.stdin.close()
+    waker.wait(10)
+    reader.close()
+    bell.close()
+    socket.close(0)
+    p50, p99 = np.percentile(np.concatenate(ours), [50, 99])
+    ratios = [float(np.median(mine) / np.median(its)) for mine, its in zip(ours, zmqs, strict=True)]
+    return {
+        "wake_p50_us": float(p50) / 1e3,
+        "wake_p99_us": float(p99) / 1e3,
+        "wake_zmq_p50_us": float(np.median(np.concatenate(zmqs))) / 1e3,
+    } | _spread("wake_p50_over_zmq", ratios)
+
+
+def _ring_ages(bell: Doorbell, reader: RingReader, count: int) -> np.ndarray:
+    first = reader.latest()
+    seq, begun = (first.seq if first else 0), 0
+    last = seq
+    ages: list[int] = []
+    while last < seq + count:
+        bell.wait(0.1)
+        ref = reader.latest()
+        if ref is None or ref.seq == last:
+            continue
+        last = ref.seq
+        with reader.read(ref) as frame:
+            begun = frame.captured_ns
+        ages.append(time.monotonic_ns() - begun)
+    return np.array(ages)
+
+
+def _zmq_ages(socket: Any, count: int) -> np.ndarray:
+    ages: list[int] = []
+    for _ in range(count):
+        stamp = int.from_bytes(socket.recv(), "little")
+        ages.append(time.monotonic_ns() - stamp)
+    return np.array(ages)
+
+
+def fleet(run_dir: Path, cameras: int, fmt: FrameFormat, seconds: int) -> dict[str, float]:
+    """Many cameras at 15 frames/s in 4 processes: from a frame's publishing to this process having seen it."""
+    each = cameras // PROCESSES
     writers = [
         subprocess.Popen(
-            [sys.executable, "-c", WRITERS, str(run_dir), *map(str, (number * each, each, FPS, seconds))],
+            [
+                *(sys.executable, "-c", WRITERS, str(run_dir)),
+                *map(str, (number * each, each, FPS, seconds, fmt.width, fmt.height)),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -142,7 +267,7 @@ def wake(run_dir: Path, seconds: int) -> dict[str, float]:
     bell = Doorbell(run_dir, "bench")
     for writer in writers:
         _line(writer)
-    readers = [_open(run_dir, f"cam{number}") for number in range(CAMERAS)]
+    readers = [_open(run_dir, f"cam{number}") for number in range(cameras)]
     for writer in writers:
         _go(writer)
     ages, seen = _look(bell, readers, seconds)
@@ -153,10 +278,10 @@ def wake(run_dir: Path, seconds: int) -> dict[str, float]:
         _go(writer)
         writer.wait(10)
     bell.close()
-    cuts = np.percentile(ages, [50, 99]) / 1e3
+    cuts = np.percentile(ages, [50, 99]) / 1e6
     return {
-        "wake_p50_us": float(cuts[0]),
-        "wake_p99_us": float(cuts[1]),
+        "age_p50_ms": float(cuts[0]),
+        "age_p99_ms": float(cuts[1]),
         "seen_share": seen / frames,
         "frames": float(frames),
     }
@@ -206,22 +331,26 @@ def _line(process: "subprocess.Popen[str]") -> str:
     return process.stdout.readline().strip()
 
 
-def _go(process: "subprocess.Popen[str]") -> None:
+def _go(process: "subprocess.Popen[str]", word: str = "go") -> None:
     assert process.stdin
-    process.stdin.write("\n")
+    process.stdin.write(f"{word}\n")
     process.stdin.flush()
 
 
 def measure(*, quick: bool) -> dict[str, Any]:
-    """All figures by name; `quick` is a few seconds, for CI."""
+    """All figures by name; `quick` is a few seconds, for CI, with one size and one round of the peers."""
     with tempfile.TemporaryDirectory(prefix="haetae-bench-") as folder:
         run_dir = Path(folder)
         try:
             found: dict[str, Any] = {
                 name: publish_over_memcpy(run_dir, fmt, 40 if quick else 200) for name, fmt in SIZES.items()
             }
+            for name, fmt in list(SIZES.items())[:: 3 if quick else 1]:
+                found[name] |= compare_peers(run_dir, fmt, 1 if quick else 7, 0.1 if quick else 0.5)
             found |= tear(run_dir, 1.0 if quick else 5.0)
-            found |= wake(run_dir, 3 if quick else 10)
+            found |= wake(run_dir, 1 if quick else 7, 300 if quick else 1000)
+            for name, (cameras, fmt) in FLEETS.items():
+                found[name] = fleet(run_dir, cameras, fmt, 2 if quick else 10)
         finally:
             sweep(run_dir)
     return found
@@ -241,12 +370,26 @@ def main() -> None:
         spread = f"{row['publish_over_memcpy_q1']:.3f} to {row['publish_over_memcpy_q3']:.3f}"
         times = f"publish {row['publish_us']:6.0f} us  memcpy {row['memcpy_us']:6.0f} us"
         print(f"{name:<11} {times}  ratio {row['publish_over_memcpy']:.3f} ({spread})")
+        for peer in TRANSPORTS:
+            if f"fps_{peer}" in row and peer != "ring":
+                print(
+                    f"{'':<11} {row['fps_ring']:.0f} frames/s, {row[f'fps_over_{peer}']:.2f} times {peer}, "
+                    f"with {row[f'cpu_over_{peer}']:.2f} of its CPU time a frame"
+                )
+        for peer, reason in row.get("skipped", {}).items():
+            print(f"{'':<11} {peer} skipped: {reason}")
     torn = f"rejected {found['torn_rejected']}, good {found['accepted']}"
     print(f"torn frames accepted {found['torn_accepted']} ({torn})")
     print(
-        f"{CAMERAS} cameras at {FPS} frames/s: publish to seen p50 {found['wake_p50_us']:.0f} us, "
-        f"p99 {found['wake_p99_us']:.0f} us, seen {found['seen_share']:.4f}"
+        f"published to seen p50 {found['wake_p50_us']:.1f} us, p99 {found['wake_p99_us']:.0f} us, "
+        f"{found['wake_p50_over_zmq']:.3f} of a ZeroMQ message's p50"
     )
+    for name, (cameras, fmt) in FLEETS.items():
+        row = found[name]
+        print(
+            f"{cameras} cameras of {fmt.width}x{fmt.height} at {FPS} frames/s: age p50 {row['age_p50_ms']:.3f} ms, "
+            f"p99 {row['age_p99_ms']:.3f} ms, seen {row['seen_share']:.4f}"
+        )
 
 
 if __name__ == "__main__":

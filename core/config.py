@@ -82,6 +82,14 @@ class BusConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 class InferenceConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_batch: Annotated[int, Meta(ge=1, le=256)] = 16
+    batch_limit_s: Positive = 0.05
+    """What a batch should take at most, where smaller ones cost no throughput: a frame that comes meanwhile waits."""
+    ageing_s: Positive = 0.5
+    """A request that has waited for so long moves up a priority."""
+    isolate_s: Positive = 10.0
+    """A camera whose frame made a whole batch fail is scored alone for so long."""
+    hung_s: Positive = 30.0
+    """A batch that takes longer counts as hung: the process gives no more sign of life."""
     threads: Annotated[int, Meta(ge=0, le=256)] = 0
     """Worker threads of CPU models; 0 is one per core."""
     request_timeout_s: Positive = 5.0

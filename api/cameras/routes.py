@@ -39,6 +39,7 @@ from core.db.cameras import (
 )
 from core.db.history import camera_states, normality_versions, score_minutes
 from core.errors import ConfigError, HaetaeError
+from core.frames import ring_budget
 from core.ids import CameraId
 from core.rest.base import CameraKey, Uuid
 from core.rest.cameras import (
@@ -140,10 +141,19 @@ def create(
 ) -> Response[CameraOut]:
     """Adds a camera; it runs from now on unless `enabled` is false."""
     camera = _camera_of(services, data)
+    if camera.enabled:
+        _check_memory(services, camera.camera_id)
     add_camera(services.writer, camera)
     services.audit_now(request, "camera.created", camera.camera_id, {"url": camera.url})
     principals.forget()
     return _applied(services, caller(request), camera.camera_id, 201)
+
+
+def _check_memory(services: Services, camera_id: CameraId) -> None:
+    """Raises SegmentTooLarge where its frames have no room beside those of all cameras that are to run."""
+    config = services.config
+    wanted = {camera.camera_id for camera in list_cameras(services.reader) if camera.enabled}
+    ring_budget(config.bus, config.run_dir, wanted | {camera_id}).check()
 
 
 def _camera_of(services: Services, data: CameraIn) -> CameraConfig:
@@ -274,6 +284,8 @@ def remove(
 
 def _switched(services: Services, request: Call, camera_id: str, *, enabled: bool) -> Response[CameraOut]:
     camera = _visible(services, request, camera_id)
+    if enabled:
+        _check_memory(services, camera.camera_id)
     set_enabled(services.writer, camera.camera_id, enabled=enabled)
     services.audit_now(request, "camera.started" if enabled else "camera.stopped", camera.camera_id)
     return _applied(services, caller(request), camera.camera_id, 200)

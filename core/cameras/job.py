@@ -37,3 +37,6 @@ class JobResult(msgspec.Struct, frozen=True, kw_only=True):
     last_scored_ns: int
     event_ids: list[str]
     warnings: list[str] = []
+    age_p50_ms: float = 0.0
+    """From a frame's capture to its score, of the last scores; 0 where nothing was scored."""
+    age_p99_ms: float = 0.0

@@ -1,5 +1,6 @@
 """The frame bus: rings in shared memory, one write per frame, readers in place."""
 
+from core.frames.budget import RingBudget, camera_bytes, fit_size, ring_budget
 from core.frames.doorbell import Doorbell, Ringer
 from core.frames.ring import (
     Frame,
@@ -20,13 +21,17 @@ __all__ = [
     "Frame",
     "FrameFormat",
     "ReaderStatistics",
+    "RingBudget",
     "RingInfo",
     "RingReader",
     "RingSet",
     "RingWriter",
     "Ringer",
     "WriterStatistics",
+    "camera_bytes",
+    "fit_size",
     "list_rings",
     "mappers",
+    "ring_budget",
     "sweep",
 ]

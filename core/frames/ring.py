@@ -12,7 +12,6 @@ import fcntl
 import hashlib
 import os
 import secrets
-import threading
 import time
 from collections.abc import Generator
 from pathlib import Path
@@ -24,7 +23,7 @@ import numpy.typing as npt
 
 from core.errors import BusError, FrameGone
 from core.frames import segments
-from core.frames.doorbell import Ringer
+from core.frames.doorbell import Ringer, fence
 from core.ids import CameraId
 from core.wire.messages import FrameRef
 
@@ -40,6 +39,7 @@ __all__ = [
     "WriterStatistics",
     "list_rings",
     "mappers",
+    "ring_bytes",
     "sweep",
 ]
 
@@ -53,7 +53,7 @@ _MAX_LEASE_S = 2.0
 _SLOT_BITS = 8
 
 # words of the header
-_MAGIC_WORD, _EPOCH, _SLOTS, _STRIDE, _BEAT, _CLOSED, _LEASED_UNTIL, _TORN, _DENIED = range(9)
+_MAGIC_WORD, _EPOCH, _SLOTS, _STRIDE, _BEAT, _CLOSED, _LEASED_UNTIL, _TORN, _DENIED, _WATCHED_UNTIL = range(10)
 _HEAD = 16
 """On a cache line of its own."""
 _LEASE_TABLE = 64
@@ -63,14 +63,6 @@ _SEQ, _CAPTURED, _CAPTURED_AT, _MEDIA = range(4)
 Pixels = npt.NDArray[np.uint8]
 Words = memoryview
 """Of 8-byte words: one is read or written whole, in half the time that a NumPy array takes for it."""
-
-_barrier = threading.Lock()
-
-
-def _fence() -> None:
-    """Orders loads and stores around it; a lock taken and given back is a full barrier where the machine needs one."""
-    with _barrier:
-        pass
 
 
 class FrameFormat(msgspec.Struct, frozen=True):
@@ -144,6 +136,11 @@ def _stride(fmt: FrameFormat) -> int:
     return -(-(_SLOT_HEADER_BYTES + fmt.nbytes) // _ALIGN) * _ALIGN
 
 
+def ring_bytes(fmt: FrameFormat, n_slots: int) -> int:
+    """Shared memory that a ring takes."""
+    return _HEADER_BYTES + n_slots * _stride(fmt)
+
+
 class Slot(msgspec.Struct):
     """A slot that is being written: fill `pixels`; `ref` names the frame once it is published."""
 
@@ -209,7 +206,7 @@ class RingWriter:
         self._writing = _Writing(self)
         words = self._map.words
         words[_EPOCH], words[_SLOTS], words[_STRIDE], words[_HEAD] = info.epoch, info.n_slots, _stride(info.format), 0
-        _fence()
+        fence()
         self._map.words[_MAGIC_WORD] = _MAGIC
 
     @classmethod
@@ -242,7 +239,7 @@ class RingWriter:
         lock_fd = os.open(aside, os.O_RDONLY | os.O_CLOEXEC)
         fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
-            segments.create(info.segment, _HEADER_BYTES + n_slots * _stride(fmt), shm_share).close()
+            segments.create(info.segment, ring_bytes(fmt, n_slots), shm_share).close()
         except BusError:
             aside.unlink(missing_ok=True)
             os.close(lock_fd)
@@ -269,11 +266,16 @@ class RingWriter:
         """
         return self._writing.stamped(media_s, captured_ns, captured_at_ns)
 
+    @property
+    def watched(self) -> bool:
+        """Whether a reader wants every frame, not only those that are analysed."""
+        return self._map.words[_WATCHED_UNTIL] > time.monotonic_ns()
+
     def begin(self) -> tuple[int, int]:
         """For `_Writing`: marks a slot as being written; its number, and the seq of the frame to come."""
         number, seq = self._next_slot(), self._seq + 1
         self._map.slot_words[number][_SEQ] = 2 * seq - 1
-        _fence()
+        fence()
         return number, seq
 
     def slot(self, number: int, seq: int) -> Slot:
@@ -285,13 +287,13 @@ class RingWriter:
         slot, words = self._map.slot_words[number], self._map.words
         slot[_CAPTURED], slot[_CAPTURED_AT] = captured_ns, captured_at_ns
         self._map.slot_media[number][_MEDIA] = media_s
-        _fence()
+        fence()
         slot[_SEQ] = 2 * seq
         words[_BEAT] = time.monotonic_ns()
         words[_HEAD] = seq << _SLOT_BITS | number
         self._seq, self._slot = seq, number
         self._published += 1
-        _fence()
+        fence()
         self._ringer.ring()
 
     def abandon(self) -> None:
@@ -408,7 +410,7 @@ class RingReader:
         """
         number = self._find(ref)
         words = self._map.slot_words[number]
-        _fence()
+        fence()
         yield Frame(
             self._map.pixels[number],
             ref.seq,
@@ -416,7 +418,7 @@ class RingReader:
             words[_CAPTURED],
             words[_CAPTURED_AT],
         )
-        _fence()
+        fence()
         if words[_SEQ] != 2 * ref.seq:
             self._torn += 1
             self._map.words[_TORN] += 1
@@ -443,6 +445,13 @@ class RingReader:
         self._denied += 1
         words[_DENIED] += 1
         return False
+
+    def watch(self, seconds: float) -> None:
+        """Says that every frame is wanted for so long, as for a person who looks; else a camera publishes those that
+        it analyses, and leaves the others out. To be said again while that goes on.
+        """
+        words, until = self._map.words, time.monotonic_ns() + round(seconds * 1e9)
+        words[_WATCHED_UNTIL] = max(words[_WATCHED_UNTIL], until)
 
     def is_current(self) -> bool:
         """False once the ring was closed or replaced by one of another epoch."""

@@ -3,6 +3,8 @@
 Every request gets exactly one reply: of its conversation, or `ErrorReply`. Pixels never travel: `FrameRef` does.
 """
 
+from typing import Annotated
+
 import msgspec
 
 from core.cameras.history import HistoryRecord
@@ -82,6 +84,8 @@ class ScoreRequest(Message, frozen=True, kw_only=True):
     `media_s` is the frame's time on the source's time line, in seconds: what speeds are measured against.
     `normality_id` names the state it is scored with: the camera's own id, or one that several cameras share.
     `learn` adds it to what that state is being learned from. `lossless` requests are never superseded.
+    `priority` is 0 (somebody waits for the answer), 1 (something goes on at this camera), 2 (watching) or 3 (may wait).
+    `weight` is the camera's share among those of its priority when not all can be served: its analysed frames a second.
     """
 
     frame: FrameRef
@@ -90,6 +94,8 @@ class ScoreRequest(Message, frozen=True, kw_only=True):
     normality_id: str
     learn: bool = False
     lossless: bool = False
+    priority: Annotated[int, msgspec.Meta(ge=0, le=3)] = 2
+    weight: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 1.0
 
 
 class ScoreReply(Message, frozen=True, kw_only=True):
@@ -182,6 +188,13 @@ class InferenceStatistics(Message, frozen=True, kw_only=True):
     errors: int
     batches: int
     largest_batch: int
+    refused: int = 0
+    """Requests of cameras that had too many waiting."""
+    waiting: int = 0
+    retried: int = 0
+    """Batches that failed whole and were run again in halves."""
+    batch_ms: dict[str, dict[int, float]] = {}
+    """VAD type -> rows -> what a batch of that size takes."""
     models: dict[str, dict[str, float]]
     """Model key -> bytes and seconds by name."""
 

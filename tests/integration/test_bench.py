@@ -1,6 +1,7 @@
 """The benchmarks run in their quick form and find what must never be: figures are theirs to tell, not to be tested."""
 
 import json
+import platform
 import subprocess
 import sys
 
@@ -14,9 +15,48 @@ def test_the_frame_bench_runs_and_accepts_no_torn_frame():
     found = json.loads(done.stdout)
     assert found["torn_accepted"] == 0
     assert found["torn_rejected"] > 0
-    assert found["frames"] > 0
+    assert found["cameras_16"]["frames"] > 0
+    assert found["cameras_64"]["frames"] > 0
+    assert found["wake_p50_over_zmq"] > 0
     for size in ("1080p_i420", "720p_i420", "720p_bgr"):
         assert found[size]["publish_over_memcpy"] > 0
+    measured = found["1080p_i420"]
+    for peer in ("queue", "zmq", "iceoryx2", "segment_per_frame"):
+        assert peer in measured.get("skipped", {}) or measured[f"fps_over_{peer}"] > 0
+
+
+def test_the_inference_bench_runs_and_answers_every_request():
+    command = [sys.executable, "-m", "bench.inference", "--json", "--quick"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    for regime in ("heavy", "light"):
+        assert found[regime]["throughput_over_direct"] > 0
+    assert found["heavy"]["overload"]["unanswered"] == 0
+    assert found["heavy"]["overload"]["failed"] == 0
+
+
+def test_the_pipeline_bench_runs_on_real_footage(clips):
+    command = [sys.executable, "-m", "bench.pipeline", "--json", "--quick", "--data", str(clips.parent)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    for scene in ("still", "moving"):
+        assert found[scene]["cpu_over_decode"] > 0
+        assert found[scene]["age_p99_ms"] > 0
+
+
+def test_the_report_tells_medians_spreads_aims_and_what_was_left_out(tmp_path):
+    kept = {"still": {"cpu_over_decode": 1.2345, "cpu_over_decode_q1": 1.1, "cpu_over_decode_q3": 1.3}}
+    (tmp_path / "pipeline.json").write_text(json.dumps(kept | {"skipped": {"threads": "too slow here"}}))
+    target = tmp_path / "benchmarks.md"
+    command = [sys.executable, "-m", "bench.report", "pipeline", "--keep", str(tmp_path), "--output", str(target)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    text = target.read_text()
+    assert "| 1.23 | 1.1 to 1.3 | <= 1.25 |" in text
+    assert "Left out: threads (too slow here)." in text
+    assert platform.node() not in text
 
 
 @pytest.mark.timeout(300)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -178,6 +179,46 @@ def test_the_doorbell_rings_for_each_reader_and_never_blocks(config):
     writer.close()
 
 
+def test_a_bell_that_has_rung_is_silent_until_its_reader_has_taken_notice(config, writer):
+    bell = Doorbell(config.run_dir, "reader")
+    for value in range(100):  # more than a socket's queue holds
+        publish(writer, value)
+    assert bell.wait(5)
+    assert not bell.wait(0)
+    publish(writer, 1)
+    assert bell.wait(5)
+    bell.close()
+    again = Doorbell(config.run_dir, "reader")
+    deadline = time.monotonic() + 5
+    while not again.wait(0.01):
+        assert time.monotonic() < deadline, "a reader that started again is not rung"
+        publish(writer, 1)
+    again.close()
+
+
+def test_no_frame_waits_for_the_next_look_however_often_bell_and_reader_meet(config, writer):
+    bell = Doorbell(config.run_dir, "reader")
+    reader = RingReader.open(config.run_dir, GATE, "main")
+    count, seen = 3000, 0
+    go = threading.Semaphore(1)
+
+    def write() -> None:
+        for value in range(count):
+            go.acquire(timeout=10)
+            publish(writer, value % 251)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    while seen < count:
+        while (ref := reader.latest()) is None or ref.seq == seen:
+            assert bell.wait(2), "it was published, and the bell did not ring"
+        seen = ref.seq
+        go.release()
+    thread.join()
+    reader.close()
+    bell.close()
+
+
 def test_closing_leaves_nothing_behind(config):
     before = set(SHM_DIR.iterdir())
     writer = RingWriter.create(config.run_dir, GATE, "main", SMALL, 4)
@@ -202,3 +243,13 @@ print(resource_tracker._resource_tracker._pid)
     assert done.stdout.strip() == "None"
     assert done.stderr == ""
     assert not any("gate" in path.name for path in Path(SHM_DIR).iterdir() if path.name.startswith("haetae-t"))
+
+
+def test_a_writer_knows_for_how_long_it_is_watched(config, writer):
+    reader = RingReader.open(config.run_dir, GATE, "main")
+    assert not writer.watched
+    reader.watch(30)
+    assert writer.watched
+    reader.watch(0)
+    assert writer.watched, "another reader's wish was cut short"
+    reader.close()

@@ -20,7 +20,7 @@ from core.db.cameras import (
     replace_zones,
     update_camera,
 )
-from core.errors import ConfigError
+from core.errors import ConfigError, Conflict, NotFound
 from core.ids import CameraId
 
 GATE, YARD = CameraId("gate"), CameraId("yard")
@@ -92,16 +92,16 @@ def test_cameras_keep_their_settings_zones_and_groups(database):
     assert list_zones(database, GATE) == zones[:1]
     with pytest.raises(ConfigError):
         replace_zones(database, GATE, [zone(), zone()])
-    with pytest.raises(ConfigError):
+    with pytest.raises(NotFound):
         replace_zones(database, CameraId("nowhere"), zones)
     assert list_zones(database, GATE) == zones[:1]
 
     group = add_group(database, "Outside", [YARD, GATE, GATE])
     assert list_groups(database) == [group]
     assert group.cameras == (GATE, YARD)
-    with pytest.raises(ConfigError):
+    with pytest.raises(Conflict):
         add_group(database, "Outside", [])
-    with pytest.raises(ConfigError):
+    with pytest.raises(Conflict):
         add_group(database, "Elsewhere", [CameraId("nowhere")])
     renamed = msgspec.structs.replace(group, name="Out", cameras=(GATE,))
     replace_group(database, renamed)
@@ -112,5 +112,5 @@ def test_cameras_keep_their_settings_zones_and_groups(database):
     assert list_groups(database) == [msgspec.structs.replace(renamed, cameras=())]
     remove_group(database, group.id)
     assert list_groups(database) == []
-    with pytest.raises(ConfigError):
+    with pytest.raises(NotFound):
         remove_group(database, group.id)

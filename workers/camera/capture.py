@@ -14,13 +14,13 @@ import structlog
 
 from core.config import Config
 from core.errors import HaetaeError
-from core.frames import FrameFormat, RingWriter
+from core.frames import FrameFormat, RingWriter, fit_size
 from core.ids import CameraId
 from core.wire.messages import FrameRef
 from workers.camera.masks import Masks
-from workers.camera.pixels import MotionGate, fit_size, scale_i420
+from workers.camera.pixels import MotionGate, scale_i420
 from workers.camera.sources import Source, SourceFrame
-from workers.camera.sources.base import Activity
+from workers.camera.sources.base import Activity, SparingSource
 
 __all__ = ["Capture", "Captured", "Pace", "Rings", "Round"]
 
@@ -28,6 +28,12 @@ log = structlog.get_logger()
 
 LOOP_GAP_S = 1000.0
 """Added to a source's own time at each new round, so that what looks back in time starts afresh."""
+
+
+SPARE_FROM = 4.0
+"""Frames that come for each that is analysed, from which on those that no other follows from are not decoded: encoders
+with B frames make up to three of four such.
+"""
 
 
 class Pace(enum.Enum):
@@ -68,6 +74,8 @@ class Captured(msgspec.Struct, frozen=True, kw_only=True):
     """What speeds are measured against: the source's time, with a gap between rounds."""
     at_ns: int
     """UTC."""
+    captured_ns: int
+    """Monotonic."""
     main: FrameRef
     analysis: FrameRef | None
     width: int
@@ -110,6 +118,11 @@ class Rings:
         return self._both[0]
 
     @property
+    def watched(self) -> bool:
+        """Whether a reader wants every frame of `main`."""
+        return self._both is not None and self._both[0].watched
+
+    @property
     def analysis(self) -> RingWriter:
         assert self._both
         return self._both[1]
@@ -123,7 +136,8 @@ class Rings:
 class Capture:
     """A thread that plays a source into the rings and hands over what it captured.
 
-    Of a round that is paced or live, a frame that nobody takes is replaced by the next (`skipped`); otherwise the
+    Of a round that is paced or live, a frame that nobody takes is replaced by the next (`skipped`), and what is neither
+    to be analysed nor watched is decoded, since others follow from it, and nothing else is done with it; otherwise the
     thread waits until there is room, `room` frames ahead at most, so nothing is lost.
     `wake_fd` becomes readable whenever there is something to take.
     """
@@ -173,8 +187,15 @@ class Capture:
                     offset_s = max(offset_s, time.monotonic() - self.begun_s)
                 begun = time.monotonic() - offset_s
                 last_s = offset_s
+                sparing = one.source if one.pace is Pace.TIMED and isinstance(one.source, SparingSource) else None
                 for frame in one.frames:
                     last_s = offset_s + frame.media_s
+                    if sparing:
+                        few = one.source.info.fps * self._period_s >= SPARE_FROM
+                        sparing.sparing = few and not self._rings.watched
+                    if one.pace is not Pace.FAST and self._spared(last_s):
+                        self._index += 1
+                        continue
                     late_s = begun + last_s - time.monotonic() if one.pace is Pace.TIMED else 0.0
                     if late_s > 0 and self.stopped.wait(late_s):
                         return
@@ -217,6 +238,7 @@ class Capture:
             media_s=media_s,
             source_s=source_s,
             at_ns=at_ns,
+            captured_ns=now_ns,
             main=main,
             analysis=analysis,
             width=width,
@@ -224,12 +246,24 @@ class Capture:
             learn=one.learn,
         )
 
+    @property
+    def captured(self) -> int:
+        """Frames so far, those that nobody wanted too."""
+        return self._index
+
+    def _spared(self, media_s: float) -> bool:
+        """Whether nobody wants the frame: it is not to be analysed, and no reader watches."""
+        return media_s + self._period_s / 4 < self._next_due_s and not self._rings.watched
+
     def _due(self, media_s: float) -> bool:
-        period_s = 1 / self.analysis_fps if self.analysis_fps > 0 else 0.0
-        if media_s + period_s / 4 < self._next_due_s:
+        if media_s + self._period_s / 4 < self._next_due_s:
             return False
-        self._next_due_s = max(self._next_due_s + period_s, media_s)
+        self._next_due_s = max(self._next_due_s + self._period_s, media_s)
         return True
+
+    @property
+    def _period_s(self) -> float:
+        return 1 / self.analysis_fps if self.analysis_fps > 0 else 0.0
 
     def _hand_over(self, captured: Captured | None, *, wait: bool) -> bool:
         while not self.stopped.is_set():
@@ -258,11 +292,6 @@ class Capture:
             os.eventfd_read(self.wake_fd)
         except BlockingIOError:
             pass
-
-    @property
-    def captured(self) -> int:
-        """Frames so far."""
-        return self._index
 
     def stop(self, timeout_s: float) -> bool:
         """Stops the thread; False where it hangs in a library, so that what it uses must be left alone."""

@@ -5,7 +5,7 @@ Capture runs in a thread; everything else is this one loop: ask for scores, trac
 
 import queue
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
@@ -58,6 +58,10 @@ log = structlog.get_logger()
 
 _FATAL = {"unknown_type", "bad_state", "bad_request"}
 """Error codes of inference that asking again does not mend."""
+PERIOD_MS = 250
+"""How long the loop waits at most: it looks after time-outs, and gives a sign of life."""
+AGES = 4096
+"""Scores whose age is remembered."""
 _RESENDS = 20
 """How often a lossless frame is asked for again: inference may be restarting."""
 _NAME_SERVER_S = 15.0
@@ -143,6 +147,7 @@ class CameraPipeline:
         self._last: ScoreReply | None = None
         self._frames = 0
         self._first_ns = self._last_ns = 0
+        self._ages_ns: deque[int] = deque(maxlen=AGES)
         self._ended = False
         self._warnings: list[str] = []
         self.counts: Counter[str] = Counter()
@@ -199,7 +204,7 @@ class CameraPipeline:
         for handle in (self._capture.wake_fd, self._inference.socket, self._outbox.socket):
             poller.register(handle, zmq.POLLIN)
         while not (self._stopped() or (self._ended and not self._pending)):
-            poller.poll(100)
+            poller.poll(PERIOD_MS)
             self._capture.clear_wake()
             self._watch_capture()
             for request_id, reply in self._inference.receive():
@@ -220,7 +225,7 @@ class CameraPipeline:
 
     def _beat(self) -> None:
         phase, reason = self._health.trouble or (self._phase, self._trouble_of_clips() or self._notice)
-        self._heartbeat.beat(phase, self._frames, reason)
+        self._heartbeat.beat(phase, self._capture.captured, reason)
 
     def _samples(self) -> list[Sample]:
         """This camera in figures."""
@@ -389,6 +394,8 @@ class CameraPipeline:
             normality_id=self._normality_id,
             learn=self._learning,
             lossless=self._job.lossless or captured.learn,
+            priority=3 if captured.learn else 1 if self._capture.hold_gate_open else 2,
+            weight=min(max(self._camera.analysis_fps, 1.0), 1000.0),
         )
         request_id = self._inference.send(request, self._config.inference.request_timeout_s)
         self._pending[request_id] = (captured, resends)
@@ -428,6 +435,7 @@ class CameraPipeline:
     def _on_score(self, captured: Captured, reply: ScoreReply) -> None:
         self._last_ns = time.monotonic_ns()
         self._first_ns = self._first_ns or self._last_ns
+        self._ages_ns.append(self._last_ns - captured.captured_ns)
         self._last = reply
         if self._job.learn_only:
             return
@@ -561,7 +569,13 @@ class CameraPipeline:
             last_scored_ns=self._last_ns,
             event_ids=self._recorder.event_ids,
             warnings=self._warnings,
+            age_p50_ms=self._age_ms(0.5),
+            age_p99_ms=self._age_ms(0.99),
         )
+
+    def _age_ms(self, share: float) -> float:
+        ages = sorted(self._ages_ns)
+        return ages[round((len(ages) - 1) * share)] / 1e6 if ages else 0.0
 
     def close(self) -> bool:
         """Ends capture, frees the rings; the outbox gets a moment for what is not acknowledged, its spool keeps it.

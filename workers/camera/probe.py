@@ -15,7 +15,8 @@ from core.cameras.probe import Probe, ProbeJob
 from core.cameras.urls import check_address
 from core.config import Config, load_config
 from core.errors import HaetaeError
-from workers.camera.pixels import fit_size, to_bgr
+from core.frames import fit_size
+from workers.camera.pixels import to_bgr
 from workers.camera.sources import Source, SourceInfo, SourceOptions, open_source
 
 __all__ = ["look", "main"]

@@ -20,7 +20,8 @@ from core.config import Config, load_config
 from core.db import make_engine, upgrade
 from core.db.cameras import add_camera, get_camera, list_cameras, remove_camera, set_enabled
 from core.errors import ConfigError, HaetaeError
-from core.ids import check_camera_id
+from core.frames import ring_budget
+from core.ids import CameraId, check_camera_id
 from core.security.secrets import SecretBox
 from core.wire.messages import ApplyCameras, GetCameras, ManagerReply, ManagerRequest
 from core.wire.rpc import RequestClient
@@ -97,6 +98,12 @@ def _engine(config: Config, *, writer: bool = False) -> Any:
     return make_engine(config.database_url, writer=writer)
 
 
+def _check_memory(config: Config, engine: Any, camera_id: CameraId) -> None:
+    """Raises SegmentTooLarge where the frames of this camera have no room beside those of all that are to run."""
+    wanted = {camera.camera_id for camera in list_cameras(engine) if camera.enabled}
+    ring_budget(config.bus, config.run_dir, wanted | {camera_id}).check()
+
+
 def _nudge(config: Config, done: str) -> int:
     running = ask_manager(config, ApplyCameras()) is not None
     print(done if running else f"{done} (takes effect when Haetae runs: haetae up)")
@@ -128,6 +135,8 @@ def _add(args: argparse.Namespace) -> int:
         settings=CameraSettings(transport=Transport(args.transport), record=not args.no_clips),
     )
     engine = _engine(config, writer=True)
+    if camera.enabled:
+        _check_memory(config, engine, camera.camera_id)
     add_camera(engine, camera)
     engine.dispose()
     return _nudge(config, f"added {camera.camera_id}")
@@ -153,6 +162,8 @@ def _probe(args: argparse.Namespace) -> int:
 def _switch(args: argparse.Namespace, *, enabled: bool) -> int:
     config = configure(args)
     engine = _engine(config, writer=True)
+    if enabled:
+        _check_memory(config, engine, check_camera_id(args.name))
     set_enabled(engine, check_camera_id(args.name), enabled=enabled)
     engine.dispose()
     return _nudge(config, f"{'starting' if enabled else 'stopping'} {args.name}")

@@ -13,12 +13,14 @@ from typing import Any
 
 import msgspec
 from rich.console import Console
+from sqlalchemy.exc import SQLAlchemyError
 
 from core.config import Config, load_config
 from core.db import make_engine, upgrade
+from core.db.cameras import list_cameras
 from core.errors import HaetaeError
-from core.frames import FrameFormat
-from core.frames.segments import SHM_DIR, free_bytes
+from core.frames import camera_bytes, ring_budget
+from core.frames.budget import ASSUMED
 
 __all__ = ["add_parser"]
 
@@ -55,17 +57,23 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _shared_memory(config: Config) -> Check:
-    free = free_bytes()
-    camera = FrameFormat(1920, 1080).nbytes * config.bus.main_slots + FrameFormat(640, 360).nbytes * (
-        config.bus.analysis_slots
-    )
-    cameras = int(free * config.bus.shm_share / camera)
-    found = f"{free / 1e6:.0f} MB free in {SHM_DIR}, enough for about {cameras} cameras of 1080p"
-    if cameras >= 4:
+    """Room for the cameras that are to run; where there are none yet, for some."""
+    try:
+        engine = make_engine(config.database_url)
+        cameras = [camera.camera_id for camera in list_cameras(engine) if camera.enabled]
+        engine.dispose()
+    except (HaetaeError, SQLAlchemyError):
+        cameras = []  # the database has a check of its own
+    budget = ring_budget(config.bus, config.run_dir, cameras)
+    more = max(0, budget.allowed - budget.needed) // camera_bytes(config.bus, *ASSUMED)
+    if budget.needed > budget.allowed:
+        return Check("shared memory", "fail", budget.describe(), budget.hint())
+    found = f"{budget.describe()}: enough for about {more} more of 1080p"
+    if cameras or more >= 4:
         return Check("shared memory", "ok", found)
     return Check(
         "shared memory",
-        "fail" if cameras < 1 else "warn",
+        "fail" if more < 1 else "warn",
         found,
         "enlarge it: mount -o remount,size=2G /dev/shm, or --shm-size=2g for a container",
     )

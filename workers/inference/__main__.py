@@ -11,7 +11,7 @@ from core.errors import WireError
 from core.heartbeat import Heartbeat
 from core.metrics import MetricsFile
 from workers.inference.server import InferenceServer
-from workers.process import StopFlag, fail, parse_role_args
+from workers.process import StopFlag, fail, keep_freed_memory, parse_role_args
 
 __all__ = ["main"]
 
@@ -21,6 +21,7 @@ log = structlog.get_logger()
 def main(argv: list[str] | None = None) -> int:
     """Runs until SIGTERM; exit code 78 where another one serves this data folder."""
     stop = StopFlag()
+    keep_freed_memory()
     _, config = parse_role_args("inference", argv)
     cv2.setNumThreads(1)
     context: zmq.Context[Any] = zmq.Context()
@@ -33,7 +34,8 @@ def main(argv: list[str] | None = None) -> int:
     log.info("inference_ready")
     while not stop.is_set():
         server.step()
-        heartbeat.beat("running", server.scored)
+        if not server.hung:
+            heartbeat.beat("running", server.scored)
         if metrics.due:
             metrics.write(server.samples())
     server.close()

@@ -54,15 +54,16 @@ class _Entry:
 class ResourcePool:
     """Models by kind and type. All methods may be called from any thread; loading blocks those who wait for it."""
 
-    def __init__(self, threads: int) -> None:
-        self._threads = threads
+    def __init__(self, threads: int, make_vad_model: Callable[[str, int], VadModel] = create_model) -> None:
+        """`make_vad_model` makes the model of a type; it may use so many threads by itself."""
+        self._threads, self._make_vad_model = threads, make_vad_model
         self._entries: dict[str, _Entry] = {}
         self._map_lock = threading.Lock()
         self._load_lock = threading.Lock()
 
     def get_vad_model(self, vad_type: str) -> VadModel:
         """The one model of this type; raises ModelError, naming the types there are, where it is unknown."""
-        return self._get(f"vad/{vad_type}", lambda: create_model(vad_type, self._threads))
+        return self._get(f"vad/{vad_type}", lambda: self._make_vad_model(vad_type, self._threads))
 
     def get_vlm_analyzer(self) -> VlmAnalyzer:
         """The one analyzer that all cameras share."""

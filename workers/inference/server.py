@@ -1,11 +1,14 @@
 """The inference server: requests in, batches through the models, a reply to each."""
 
+import contextlib
 import hashlib
 import os
 import queue
 import time
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -36,32 +39,48 @@ from core.wire.messages import (
 from core.wire.rpc import Incoming, RequestServer
 from workers.inference.pool import ResourcePool
 from workers.inference.scheduler import BatchScheduler, Ticket
+from workers.inference.stages import Job, Outcome, Stages, is_out_of_memory
 from workers.inference.states import Normality, StateStore
-from workers.inference.vad.base import Row, VadModel, VadScore
+from workers.inference.vad.base import Row, VadModel
 
 __all__ = ["InferenceServer"]
 
 log = structlog.get_logger()
 
-PERIOD_S = 0.1
-ANALYSES = 64
-"""Analyses that wait at most; the next are refused, and their cameras describe by themselves."""
+PERIOD_S = 0.25
+BESIDE = 64
+"""Analyses and fits that wait at most; of the next, cameras describe their events by themselves."""
+DRAIN_S = 0.5
+"""At the end, requests that are on their way are still taken for so long, to be refused."""
+SOON_S = 0.001
+"""Less than this is not worth waiting for: the poll counts in milliseconds."""
 
 
 class InferenceServer:
-    """Sockets, scheduler and models in one loop; only analyses run beside it."""
+    """Sockets and scheduler in one loop; batches are prepared and run, states fitted and analyses made beside it."""
 
-    def __init__(self, context: zmq.Context[Any], config: Config) -> None:
+    def __init__(self, context: zmq.Context[Any], config: Config, pool: ResourcePool | None = None) -> None:
+        """`pool` where the models are not to be those of this configuration."""
         self._config = config
         self._server = RequestServer(context, config.endpoint("inference"), InferenceRequest)
         threads = config.inference.threads or os.cpu_count() or 1
-        self._pool = ResourcePool(threads)
+        self._pool = pool or ResourcePool(threads)
         self._executor = ThreadPoolExecutor(threads, "vad")
         self._analysts = ThreadPoolExecutor(2, "analysis")
-        self._analysed: queue.SimpleQueue[tuple[Incoming, Message | Exception]] = queue.SimpleQueue()
-        self._analysing: set[str] = set()
+        self._fitter = ThreadPoolExecutor(1, "fit")
+        self._beside: dict[int, Incoming] = {}
+        self._ended_beside: queue.SimpleQueue[tuple[Incoming, Message | Exception]] = queue.SimpleQueue()
         self._rings = RingSet(config.run_dir)
-        self._scheduler = BatchScheduler()
+        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._poller = zmq.Poller()
+        self._poller.register(self._server.socket, zmq.POLLIN)
+        self._poller.register(self._wake_fd, zmq.POLLIN)
+        self._stages = Stages(self._rings, self._executor, self._wake)
+        self._inside: deque[Job] = deque()
+        limits = config.inference
+        self._scheduler = BatchScheduler(
+            max_batch=limits.max_batch, batch_limit_s=limits.batch_limit_s, ageing_s=limits.ageing_s
+        )
         self._states = StateStore(config.states_dir, config.vad.armed_s)
         self._contexts: dict[tuple[str, int, str], Any] = {}
         self._instance = str(uuid7())
@@ -71,17 +90,40 @@ class InferenceServer:
     # ---- the loop
 
     def step(self) -> None:
-        """Takes what came, waiting for it only where nothing waits to be scored; scores one batch."""
-        for incoming in self._server.receive(0 if self._scheduler.waiting else PERIOD_S):
+        """Waits a little for requests and ended batches, and deals with them; begins batches as they are due."""
+        self._poller.poll(round(self._wait_s() * 1000))
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._wake_fd)
+        for incoming in self._server.receive(0):
             self._take(incoming)
-        self._answer_analyses()
-        batch, late = self._scheduler.take(time.monotonic_ns(), self._config.inference.max_batch)
-        for ticket in late:
-            self._answer(ticket.owner, ScoreReply(status="late"))
-        if batch:
-            self._largest = max(self._largest, len(batch))
-            self._counts["batches"] += 1
-            self._score(batch)
+        self._answer_beside()
+        for job in self._stages.take():
+            self._inside.popleft()
+            self._end(job)
+        while self._scheduler.waiting and self._wait_s() == 0:
+            self._begin()
+
+    def _wait_s(self) -> float:
+        """Until a batch is to be begun: at once where nothing runs, else so that it is prepared when the device is
+        free and not much earlier, since meanwhile newer frames come.
+        """
+        if not self._scheduler.waiting or len(self._inside) > 1:
+            return PERIOD_S
+        if not self._inside:
+            return 0.0
+        job = self._inside[0]
+        costs = self._scheduler.costs(job.vad_type)
+        due_s = (job.ends_ns - time.monotonic_ns()) / 1e9 - 1.5 * costs.preparation_s(self._scheduler.waiting)
+        return min(PERIOD_S, due_s) if due_s >= SOON_S else 0.0
+
+    def _wake(self) -> None:
+        os.eventfd_write(self._wake_fd, 1)
+
+    @property
+    def hung(self) -> bool:
+        """Whether a batch takes so long that something must be wrong."""
+        limit_ns = self._config.inference.hung_s * 1e9
+        return bool(self._inside) and time.monotonic_ns() - self._inside[0].begun_ns > limit_ns
 
     @property
     def scored(self) -> int:
@@ -90,21 +132,24 @@ class InferenceServer:
     def _take(self, incoming: Incoming) -> None:
         try:
             reply = self._handle(incoming)
-        except StateError as error:
-            reply = None
-            self._fail(incoming, "bad_state", error)
-        except ModelError as error:
-            reply = None
-            self._fail(incoming, "unknown_type", error)
-        except HaetaeError as error:
-            reply = None
-            self._fail(incoming, "bad_request", error)
         except Exception as error:
-            reply = None
-            log.exception("request_failed", request=type(incoming.body).__name__)
-            self._fail(incoming, "internal", error)
+            self._refuse(incoming, error)
+            return
         if reply:
             incoming.reply(reply)
+
+    def _refuse(self, incoming: Incoming, error: Exception) -> None:
+        match error:
+            case StateError():
+                code = "bad_state"
+            case ModelError():
+                code = "unknown_type"
+            case HaetaeError():
+                code = "bad_request"
+            case _:
+                code = "internal"
+                log.error("request_failed", request=type(incoming.body).__name__, exc_info=error)
+        self._fail(incoming, code, error)
 
     def _handle(self, incoming: Incoming) -> Message | None:
         match incoming.body:
@@ -119,7 +164,7 @@ class InferenceServer:
                 normality.forget()
                 return self._state_reply(normality)
             case FinishLearning() as request:
-                return self._finish_learning(request)
+                self._do_beside(self._fitter, incoming, partial(self._finish_learning, request))
             case GetStatistics():
                 return self.statistics()
             case Ping():
@@ -184,49 +229,88 @@ class InferenceServer:
         if normality.state is None and not request.learn:
             incoming.fail("no_state", f"{request.normality_id} has learned nothing yet")
             return
-        ticket = Ticket(request.frame.camera_id, request.vad_type, incoming.deadline_ns, request.lossless, incoming)
-        replaced = self._scheduler.put(ticket)
+        ticket = Ticket(
+            camera_id=request.frame.camera_id,
+            vad_type=request.vad_type,
+            deadline_ns=incoming.deadline_ns,
+            priority=request.priority,
+            weight=request.weight,
+            lossless=request.lossless,
+            owner=incoming,
+        )
+        replaced = self._scheduler.put(ticket, time.monotonic_ns())
         if replaced is ticket:
             incoming.fail("busy", "too many of this camera's frames are waiting")
         elif replaced:
             self._answer(replaced.owner, ScoreReply(status="superseded"))
 
-    def _score(self, batch: list[Ticket]) -> None:
-        model = self._pool.get_vad_model(batch[0].vad_type)
-        rows: list[Row] = []
-        asked: list[tuple[Incoming, Normality]] = []
-        for ticket in batch:
-            request: ScoreRequest = ticket.owner.body
-            try:
-                row, normality = self._row(model, request)
-            except FrameGone:
-                self._answer(ticket.owner, ScoreReply(status="gone"))
-            except StateError as error:
-                self._fail(ticket.owner, "bad_state", error)
-            else:
-                rows.append(row)
-                asked.append((ticket.owner, normality))
+    def _begin(self) -> None:
+        """Sends the next batch on its way; answers what is too late for it."""
+        now_ns = time.monotonic_ns()
+        free_ns = self._inside[-1].ends_ns if self._inside else now_ns
+        batch, late = self._scheduler.take(now_ns, free_ns)
+        for ticket in late:
+            self._answer(ticket.owner, ScoreReply(status="late"))
+        if not batch:
+            return
         try:
-            results = model.process(rows, self._executor)
+            job = self._job(batch, now_ns, free_ns)
         except Exception as error:
-            log.exception("batch_failed", rows=len(rows))
-            results = [error] * len(rows)
-        for (incoming, normality), result in zip(asked, results, strict=True):
-            self._answer_score(incoming, normality, result)
+            log.exception("batch_not_begun", rows=len(batch))
+            for ticket in batch:
+                self._fail(ticket.owner, "internal", error)
+            return
+        self._inside.append(job)
+        self._stages.begin(job)
+
+    def _job(self, batch: list[Ticket], now_ns: int, free_ns: int) -> Job:
+        vad_type = batch[0].vad_type
+        model, costs = self._pool.get_vad_model(vad_type), self._scheduler.costs(vad_type)
+        found = [self._row(model, ticket.owner.body) for ticket in batch]
+        takes_s = costs.preparation_s(len(batch)) + costs.estimate_s(len(batch), now_ns)
+        return Job(
+            model=model,
+            tickets=batch,
+            frames=[ticket.owner.body.frame for ticket in batch],
+            rows=[row for row, _ in found],
+            normalities=[normality for _, normality in found],
+            begun_ns=now_ns,
+            ends_ns=max(now_ns, free_ns) + round(takes_s * 1e9),
+        )
 
     def _row(self, model: VadModel, request: ScoreRequest) -> tuple[Row, Normality]:
         frame = request.frame
         _, normality = self._normality(request.vad_type, request.normality_id)
-        with self._rings.read(frame) as found:
-            height, width = found.pixels.shape[0] * 2 // 3, found.pixels.shape[1]
-            prepared = model.prepare(found.pixels, width, height)
         return Row(
-            prepared=prepared,
+            prepared=None,
             media_s=request.media_s,
             context=self._context(model, frame.camera_id, frame.epoch),
             state=normality.state,
             learner=normality.begin() if request.learn else None,
         ), normality
+
+    def _end(self, job: Job) -> None:
+        """Answers a batch that was run, and remembers what it took."""
+        assert job.run
+        self._largest = max(self._largest, len(job.tickets))
+        self._counts["batches"] += 1
+        costs, now_ns = self._scheduler.costs(job.vad_type), time.monotonic_ns()
+        costs.observe_preparation(len(job.tickets), job.prepare_s)
+        if job.run.whole and job.prepared:
+            costs.observe(job.prepared, job.run_s, now_ns)
+        self._counts["retried"] += not job.run.whole
+        if job.run.out_of_memory:
+            log.warning("out_of_memory", vad_type=job.vad_type, rows=job.run.out_of_memory)
+            costs.out_of_memory(job.run.out_of_memory, now_ns)
+        for number in job.run.guilty if len(job.tickets) > 1 else ():
+            until_ns = now_ns + round(self._config.inference.isolate_s * 1e9)
+            log.warning("camera_isolated", camera_id=job.tickets[number].camera_id, reason=str(job.outcomes[number]))
+            self._scheduler.isolate(job.tickets[number].camera_id, job.vad_type, until_ns)
+        for ticket, normality, outcome in zip(job.tickets, job.normalities, job.outcomes, strict=True):
+            try:
+                self._answer_score(ticket.owner, normality, outcome)
+            except Exception as error:
+                self._refuse(ticket.owner, error)
 
     def _context(self, model: VadModel, camera_id: str, epoch: int) -> Any:
         key = (camera_id, epoch, model.name)
@@ -236,13 +320,23 @@ class InferenceServer:
             self._contexts[key] = model.new_context()
         return self._contexts[key]
 
-    def _answer_score(self, incoming: Incoming, normality: Normality, result: VadScore | Exception | None) -> None:
+    def _answer_score(self, incoming: Incoming, normality: Normality, result: Outcome) -> None:
+        if isinstance(result, FrameGone):
+            self._answer(incoming, ScoreReply(status="gone"))
+            return
         if isinstance(result, Exception):
-            self._fail(incoming, "bad_state" if isinstance(result, StateError) else "internal", result)
+            code = "bad_state" if isinstance(result, StateError) else "no_memory" if is_out_of_memory(result) else ""
+            if not code:
+                log.error("frame_failed", camera_id=incoming.body.frame.camera_id, exc_info=result)
+            self._fail(incoming, code or "internal", result)
             return
         learner, state = normality.learner, normality.state
-        if incoming.body.learn:
-            normality.fit_provisional(self._config.vad.provisional_s)
+        if incoming.body.learn and normality.wants_provisional(self._config.vad.provisional_s):
+            # a file gives the same scores each time it is watched; a camera does not wait
+            if incoming.body.lossless:
+                normality.fit_provisional()
+            else:
+                self._fitter.submit(self._fit_provisional, normality)
         learned_s = learner.learned_s if learner else state.learned_s if state else 0.0
         if result is None:
             self._answer(incoming, ScoreReply(status="learning", learned_s=learned_s))
@@ -265,39 +359,53 @@ class InferenceServer:
             ),
         )
 
-    # ---- analyses
+    # ---- beside the loop
+
+    @staticmethod
+    def _fit_provisional(normality: Normality) -> None:
+        try:
+            normality.fit_provisional()
+        except Exception:
+            log.exception("state_not_fitted")
 
     def _analyse(self, incoming: Incoming, request: AnalyzeRequest) -> None:
-        if len(self._analysing) >= ANALYSES:
+        analyzer, flow = self._pool.get_vlm_analyzer(), self._pool.get_agent_flow(request.flow)
+
+        def analyse() -> Message:
+            decision = flow.run(request.event, request.evidence, analyzer)
+            return AnalyzeReply(
+                vlm_type=decision.analysis.vlm_type,
+                description=decision.analysis.description,
+                severity=decision.severity,
+                source=decision.analysis.source,
+                steps=decision.steps,
+            )
+
+        self._do_beside(self._analysts, incoming, analyse)
+
+    def _do_beside(self, executor: ThreadPoolExecutor, incoming: Incoming, work: Callable[[], Message]) -> None:
+        """Has `work` make the reply in another thread; refuses where too much waits already."""
+        if len(self._beside) >= BESIDE:
             incoming.fail("busy", "too many analyses are waiting")
             return
-        analyzer, flow = self._pool.get_vlm_analyzer(), self._pool.get_agent_flow(request.flow)
-        key = f"{request.event.id}/{request.event.revision}"
-        self._analysing.add(key)
+        self._beside[id(incoming)] = incoming
 
-        def work() -> None:
+        def do() -> None:
             try:
-                decision = flow.run(request.event, request.evidence, analyzer)
-                reply: Message | Exception = AnalyzeReply(
-                    vlm_type=decision.analysis.vlm_type,
-                    description=decision.analysis.description,
-                    severity=decision.severity,
-                    source=decision.analysis.source,
-                    steps=decision.steps,
-                )
+                reply: Message | Exception = work()
             except Exception as error:
-                log.exception("analysis_failed", event_id=request.event.id)
                 reply = error
-            self._analysing.discard(key)
-            self._analysed.put((incoming, reply))
+            self._ended_beside.put((incoming, reply))
+            self._wake()
 
-        self._analysts.submit(work)
+        executor.submit(do)
 
-    def _answer_analyses(self) -> None:
-        while not self._analysed.empty():
-            incoming, reply = self._analysed.get()
+    def _answer_beside(self) -> None:
+        while not self._ended_beside.empty():
+            incoming, reply = self._ended_beside.get()
+            del self._beside[id(incoming)]
             if isinstance(reply, Exception):
-                self._fail(incoming, "internal", reply)
+                self._refuse(incoming, reply)
             else:
                 incoming.reply(reply)
 
@@ -315,6 +423,10 @@ class InferenceServer:
             errors=self._counts["errors"],
             batches=self._counts["batches"],
             largest_batch=self._largest,
+            refused=scheduler.refused,
+            waiting=scheduler.waiting,
+            retried=self._counts["retried"],
+            batch_ms=self._scheduler.batch_ms(),
             models={key: msgspec.structs.asdict(one) for key, one in pool.models.items()}
             | {"process": {name: float(size) for name, size in pool.memory.items()}},
         )
@@ -342,13 +454,20 @@ class InferenceServer:
         ]
 
     def close(self) -> None:
-        """Refuses what still waits, and lets go of the address."""
-        while self._scheduler.waiting:
-            batch, late = self._scheduler.take(time.monotonic_ns(), 1024)
-            for ticket in batch + late:
-                ticket.owner.fail("stopping", "inference is stopping")
-        self._analysts.shutdown(wait=True, cancel_futures=True)
-        self._answer_analyses()
+        """Answers what is being scored, refuses what still waits, and lets go of the address."""
+        waiting = [ticket.owner for ticket in self._scheduler.clear()]
+        give_up = time.monotonic() + DRAIN_S
+        while time.monotonic() < give_up and (came := self._server.receive(DRAIN_S / 10)):
+            waiting += came
+        self._stages.close()
+        for job in self._stages.take():
+            self._end(job)
+        for executor in (self._analysts, self._fitter):
+            executor.shutdown(wait=True, cancel_futures=True)
+        self._answer_beside()
+        for incoming in (*waiting, *self._beside.values()):
+            incoming.fail("stopping", "inference is stopping")
         self._executor.shutdown()
         self._rings.close()
         self._server.close()
+        os.close(self._wake_fd)

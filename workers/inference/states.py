@@ -37,9 +37,9 @@ class Normality:
             self._fitted_s = 0.0
         return learner
 
-    def fit_provisional(self, after_s: float) -> None:
-        """A state in memory as soon as `after_s` seconds were taken in, and again as they grow; never instead of a
-        saved one.
+    def wants_provisional(self, after_s: float) -> bool:
+        """Whether a state in memory is due: after `after_s` seconds taken in, and again as they grow; never instead
+        of a saved one. Says so once for each growth.
         """
         learner = self.learner
         if (
@@ -47,8 +47,15 @@ class Normality:
             or (self.version and not self._forgotten)
             or learner.learned_s < max(after_s, self._fitted_s * GROWTH)
         ):
-            return
+            return False
         self._fitted_s = learner.learned_s
+        return True
+
+    def fit_provisional(self) -> None:
+        """Fits a state in memory; not while finish() runs in another thread."""
+        learner = self.learner
+        if learner is None or (self.version and not self._forgotten):
+            return
         try:
             self.state = self._model.fit(learner, 0, float("inf"))
         except StateError as error:
@@ -60,7 +67,8 @@ class Normality:
         self._forgotten = True
 
     def finish(self) -> Path:
-        """Fits, saves as the next version, uses it from now on; returns the file.
+        """Fits, saves as the next version, uses it from now on; returns the file. May run beside everything else;
+        what is taken in meanwhile is not in it.
 
         Raises StateError where too little was taken in.
         """

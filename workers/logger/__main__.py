@@ -1,5 +1,7 @@
 """The logger process: takes events, acknowledges them once they are in the journal, tells what was committed."""
 
+import contextlib
+import os
 import sys
 import time
 from collections import deque
@@ -31,7 +33,7 @@ __all__ = ["LoggerProcess", "main"]
 
 log = structlog.get_logger()
 
-PERIOD_S = 0.05
+PERIOD_S = 0.25
 EXPIRE_EVERY_S = 3600.0
 """How often old journal files are looked for."""
 
@@ -43,6 +45,10 @@ class LoggerProcess:
         self._server = RequestServer(context, config.endpoint("logger"), LoggerRequest)
         self._feed = FeedPublisher(context, config.endpoint("logger-feed"))
         self._committed: deque[tuple[int, AnomalyEvent]] = deque()
+        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._poller = zmq.Poller()
+        self._poller.register(self._server.socket, zmq.POLLIN)
+        self._poller.register(self._wake_fd, zmq.POLLIN)
         self._reader = make_engine(config.database_url)
         self._logger = AsyncEventLogger(
             Journal(config.journal_dir),
@@ -50,7 +56,7 @@ class LoggerProcess:
             config.logger,
             config.journal_dir / "rejected.jsonl",
             prepare=lambda: upgrade(config.database_url),
-            on_commit=self._committed.extend,
+            on_commit=self._on_commit,
         )
         self._journal_days = config.logger.journal_days
         self._expire_at = 0.0
@@ -58,9 +64,17 @@ class LoggerProcess:
         self._pong = Pong(pid=0, instance=str(uuid7()))
         self.acknowledged = 0
 
+    def _on_commit(self, stored: list[tuple[int, AnomalyEvent]]) -> None:
+        """In the thread that commits."""
+        self._committed.extend(stored)
+        os.eventfd_write(self._wake_fd, 1)
+
     def step(self) -> None:
         """Answers what is there, waiting a moment for it, and tells what was committed."""
-        taken = self._server.receive(PERIOD_S)
+        self._poller.poll(round(PERIOD_S * 1000))
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._wake_fd)
+        taken = self._server.receive(0)
         self._journal([incoming for incoming in taken if isinstance(incoming.body, LogEvents | LogHistory)])
         for incoming in taken:
             if isinstance(incoming.body, Ping):
@@ -125,6 +139,7 @@ class LoggerProcess:
         self.step()
         self._feed.close()
         self._server.close()
+        os.close(self._wake_fd)
 
 
 def _interrupted(event: AnomalyEvent) -> AnomalyEvent:

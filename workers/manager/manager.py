@@ -20,7 +20,7 @@ from core.clock import Clock, utc_iso
 from core.config import Config
 from core.db import make_engine
 from core.db.cameras import all_zones, list_cameras, set_enabled
-from core.frames import sweep
+from core.frames import ring_budget, sweep
 from core.heartbeat import read_heartbeat, remove_heartbeat
 from core.ids import CameraId, NodeId, uuid7
 from core.metrics import Sample, counter, gauge
@@ -73,7 +73,10 @@ class MultiCameraManager:
             return
         if self._booted:
             cameras = self._rest_after_boot(cameras)
-        self._desired = {camera.camera_id: camera for camera in cameras}
+        desired = {camera.camera_id: camera for camera in cameras}
+        if desired != self._desired:
+            self._desired = desired
+            self._check_memory()
         self._zones = zones
         self._reconciler.desire(cameras)
 
@@ -94,6 +97,13 @@ class MultiCameraManager:
         (self._config.data_dir / "boot-id").write_text(_boot_id())
         self._booted = False
         return [structs.replace(one, enabled=False) if one.camera_id in resting else one for one in cameras]
+
+    def _check_memory(self) -> None:
+        """Says so where not all cameras will find room; each is refused by its own process, with the reason."""
+        wanted = [camera_id for camera_id, camera in self._desired.items() if camera.enabled]
+        budget = ring_budget(self._config.bus, self._config.run_dir, wanted)
+        if budget.needed > budget.allowed:
+            log.warning("shared_memory_too_small", reason=budget.describe(), hint=budget.hint())
 
     def stop_all(self) -> None:
         """From now on nothing is wanted."""

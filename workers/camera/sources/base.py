@@ -21,6 +21,7 @@ __all__ = [
     "SourceFrame",
     "SourceInfo",
     "SourceOptions",
+    "SparingSource",
     "check_i420",
 ]
 
@@ -133,6 +134,14 @@ class SimulatedSource(Source, Protocol):
     def normal_frames(self, seconds: float) -> Iterator[SourceFrame]:
         """Give `seconds` of simulated time in which nothing unusual happens, as fast as they are asked for."""
         ...
+
+
+@runtime_checkable
+class SparingSource(Source, Protocol):
+    """A source that can leave out what its codec needs for no other frame."""
+
+    sparing: bool
+    """While True, such frames are not decoded; to be set at any time, by any thread."""
 
 
 def check_i420(out: np.ndarray, width: int, height: int) -> None:

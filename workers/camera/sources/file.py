@@ -89,6 +89,7 @@ class FileSource:
         self._rotation = rotation
         self._packets = packets
         self._running: Generator[FileFrame, None, None] | None = None
+        self.sparing = False
         self.skipped = 0
         container = self._open()
         try:
@@ -176,13 +177,17 @@ class FileSource:
         stream = _video_stream(container, self._path)
         if packets:
             packets.begin(stream, self._rotation)
-        broken_reads = 0
+        broken_reads, skipping = 0, "DEFAULT"
         while broken_reads < _MAX_BROKEN_READS:
             try:
                 for packet in container.demux(stream):
                     broken_reads = 0
                     if packets:
                         packets.add(packet)
+                    # a packet without a time stamp counts a step, so there none may be left out
+                    wanted = "NONREF" if self.sparing and packet.pts is not None else "DEFAULT"
+                    if wanted != skipping:
+                        stream.codec_context.skip_frame = skipping = wanted
                     try:
                         pictures = packet.decode()
                     except av.error.EOFError:

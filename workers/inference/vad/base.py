@@ -90,7 +90,9 @@ class VadModel(Protocol):
     def process(self, rows: Sequence[Row], executor: Executor | None = None) -> list[VadScore | Exception | None]:
         """One result per row, in order; rows of the same context are taken in the order given.
 
-        None: no score (no state, or too little history yet). An exception belongs to its row alone.
+        None: no score (no state, or too little history yet). An exception belongs to its row alone. Where the call
+        itself raises (no memory, an input that no kernel takes), no context and no learner has changed, so that its
+        rows may be tried again in smaller batches.
         Never waits for `fit`, so that a camera is scored while another state is being made.
         """
         ...

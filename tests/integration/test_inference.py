@@ -1,0 +1,207 @@
+"""The inference process: every request gets exactly one answer, whatever else is sent to it, and at its end too."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import zmq
+
+from core.errors import RemoteError
+from core.frames import FrameFormat, RingWriter
+from core.heartbeat import read_heartbeat
+from core.ids import CameraId
+from core.wire.messages import (
+    ErrorReply,
+    FrameRef,
+    GetState,
+    GetStatistics,
+    InferenceReply,
+    Ping,
+    Pong,
+    ScoreReply,
+    ScoreRequest,
+)
+from core.wire.rpc import RequestClient
+from workers.process import process_environment, spawn
+
+TOUCHY = """
+import sys, time
+from functools import partial
+import workers.inference.__main__ as process
+from workers.inference.pool import ResourcePool
+from workers.inference.vad.motion_stats import MotionStats
+
+class Touchy(MotionStats):
+    "Slow; a frame of 255 makes the whole batch fail, and no more than two rows find memory."
+    def process(self, rows, executor=None):
+        time.sleep(0.05)
+        if len(rows) > 2:
+            raise MemoryError("no room for so many")
+        if any(row.prepared.grey.max() == 255 for row in rows):
+            raise ValueError("no kernel takes this")
+        return super().process(rows, executor)
+
+pool = ResourcePool(1, lambda name, threads: Touchy())
+process.InferenceServer = partial(process.InferenceServer, pool=pool)
+sys.exit(process.main([]))
+"""
+
+
+def wait_for(process, config) -> None:
+    deadline = time.monotonic() + 30
+    while read_heartbeat(config.run_dir, "inference") is None:
+        assert process.poll() is None, "it ended at once"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def end(process) -> None:
+    if process.poll() is None:
+        process.kill()
+    process.wait(10)
+
+
+@pytest.fixture
+def inference(config):
+    process = spawn("inference", config=config)
+    wait_for(process, config)
+    yield process
+    end(process)
+
+
+@pytest.fixture
+def touchy(config):
+    process = subprocess.Popen([sys.executable, "-c", TOUCHY], env=process_environment(config))
+    wait_for(process, config)
+    yield process
+    end(process)
+
+
+@pytest.fixture
+def client(config):
+    with zmq.Context() as context:
+        made = RequestClient(context, config.endpoint("inference"), InferenceReply)
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def rings(config):
+    made: dict[str, RingWriter] = {}
+
+    def write(camera: str, value: int, width: int = 64, height: int = 48) -> FrameRef:
+        if camera not in made:
+            made[camera] = RingWriter.create(
+                config.run_dir, CameraId(camera), "analysis", FrameFormat(width, height), 8
+            )
+        with made[camera].write(0.0, 0, 0) as slot:
+            slot.pixels[...] = value
+            return slot.ref
+
+    yield write
+    for writer in made.values():
+        writer.close()
+
+
+def ask(frame: FrameRef, media_s: float = 0.0, **more) -> ScoreRequest:
+    more = {"learn": True, **more}
+    return ScoreRequest(frame=frame, media_s=media_s, vad_type="motion_stats", normality_id=frame.camera_id, **more)
+
+
+def replies(client: RequestClient, wanted: set[int], timeout_s: float = 20) -> dict[int, object]:
+    found: dict[int, object] = {}
+    deadline = time.monotonic() + timeout_s
+    while wanted - found.keys():
+        assert time.monotonic() < deadline, f"no answer to {sorted(wanted - found.keys())}"
+        for request_id, reply in client.receive(0.2):
+            assert request_id not in found
+            found[request_id] = reply
+    return found
+
+
+def test_garbage_on_the_socket_harms_nobody(config, inference, client):
+    with zmq.Context() as context, context.socket(zmq.DEALER) as vandal:
+        vandal.setsockopt(zmq.LINGER, 0)
+        vandal.connect(config.endpoint("inference"))
+        rng = np.random.default_rng(3)
+        for size in (0, 1, 7, 300, 100_000):
+            junk = rng.integers(0, 256, size, np.uint8).tobytes()
+            vandal.send(junk)
+            vandal.send_multipart([junk, junk])
+            vandal.send_multipart([b"\x93\x01\x05\x00", junk])  # a good header
+            vandal.send_multipart([b"\x93\x63\x05\x00", b"\x80"])  # of another protocol
+            vandal.send_multipart([junk] * 5)
+        assert isinstance(client.call(Ping()), Pong)
+    assert inference.poll() is None
+
+
+def test_a_flood_of_requests_is_answered_one_by_one(inference, client, rings):
+    wanted = {client.send(ask(rings(f"cam-{n % 5}", n), n / 10), 20.0) for n in range(200)}
+    statuses = [getattr(reply, "status", reply) for reply in replies(client, wanted).values()]
+    assert set(statuses) <= {"learning", "superseded", "gone"}
+    assert statuses.count("learning") >= 5
+    statistics = client.call(GetStatistics())
+    assert statistics.waiting == 0
+    assert statistics.learned + statistics.superseded + statistics.gone == 200
+
+
+def test_what_is_wrong_with_one_request_is_its_own_answer(inference, client, rings):
+    good = [rings(f"good-{n}", 10) for n in range(3)]
+    tiny = rings("tiny", 10, width=16, height=16)
+    gone = FrameRef(good[0].camera_id, "analysis", good[0].epoch, 12345)
+    nowhere = FrameRef(CameraId("nowhere"), "analysis", 1, 1)
+    requests = {
+        "good": [ask(frame) for frame in good],
+        "bad_state": [ask(tiny)],
+        "gone": [ask(nowhere)],
+        "no_state": [ScoreRequest(frame=good[0], media_s=0, vad_type="motion_stats", normality_id="other")],
+        "unknown_type": [ScoreRequest(frame=good[0], media_s=0, vad_type="crystal_ball", normality_id="x")],
+        "bad_request": [ScoreRequest(frame=good[0], media_s=0, vad_type="motion_stats", normality_id="../up")],
+    }
+    sent = {client.send(request): kind for kind, some in requests.items() for request in some}
+    for request_id, reply in replies(client, set(sent)).items():
+        said = reply.code if isinstance(reply, ErrorReply) else reply.status
+        assert said == {"good": "learning"}.get(sent[request_id], sent[request_id])
+    [late] = replies(client, {client.send(ask(gone, 1.0))}).values()
+    assert isinstance(late, ScoreReply)
+    assert late.status == "gone"
+
+
+def test_sigterm_answers_what_is_pending(touchy, client, rings):
+    frames = [rings(f"cam-{n}", n) for n in range(20) for _ in range(3)]
+    wanted = {client.send(ask(frame, lossless=True), 20.0) for frame in frames}
+    ping = client.send(Ping())
+    found = replies(client, {ping})  # so all that was sent before has come
+    touchy.send_signal(signal.SIGTERM)
+    found |= replies(client, wanted - found.keys())
+    said = [found[one].code if isinstance(found[one], ErrorReply) else found[one].status for one in wanted]
+    assert set(said) == {"learning", "stopping"}
+    assert touchy.wait(20) == 0
+
+
+def test_a_row_that_fails_its_batch_fails_alone_and_too_large_batches_are_halved(touchy, client, rings):
+    first = client.send(ask(rings("warm", 1), 0.0), 20.0)  # keeps the model busy while the others come
+    wanted = {client.send(ask(rings(f"cam-{n}", 255 if n == 4 else n), 0.0), 20.0): n for n in range(8)}
+    found = replies(client, {first, *wanted})
+    assert found.pop(first).status == "learning"
+    for request_id, reply in found.items():
+        if wanted[request_id] == 4:
+            assert (reply.code, "kernel" in reply.message) == ("internal", True)
+        else:
+            assert reply.status == "learning"
+    statistics = client.call(GetStatistics())
+    assert statistics.retried >= 1
+    again = {client.send(ask(rings(f"cam-{n}", 9), 1.0), 20.0) for n in range(8)}
+    assert all(reply.status == "learning" for reply in replies(client, again).values())
+
+
+def test_a_state_is_asked_for_while_frames_are_scored(inference, client, rings):
+    wanted = {client.send(ask(rings("cam", n), n / 10), 20.0) for n in range(20)}
+    state = client.send(GetState(vad_type="motion_stats", normality_id="cam"))
+    found = replies(client, {*wanted, state})
+    assert found[state].state == "learning"
+    with pytest.raises(RemoteError, match="unknown"):
+        client.call(GetState(vad_type="crystal_ball", normality_id="cam"))

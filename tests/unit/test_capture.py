@@ -1,0 +1,108 @@
+"""Capture: what nobody wants is decoded and nothing else; what is analysed or watched lies in the rings."""
+
+import itertools
+import queue
+import time
+
+import av
+import numpy as np
+import pytest
+
+from core.frames import RingReader
+from core.ids import CameraId
+from workers.camera.capture import Capture, Rings
+from workers.camera.pixels import MotionGate
+from workers.camera.sources import SourceInfo
+from workers.camera.sources.file import FileSource
+
+GATE = CameraId("gate")
+FPS = 300
+
+
+class GreyFrame:
+    def __init__(self, index: int) -> None:
+        self.index, self.media_s = index, index / FPS
+
+    def write_i420(self, out: np.ndarray) -> None:
+        out[...] = self.index % 251
+
+
+class GreySource:
+    info = SourceInfo("grey", 64, 48, float(FPS), None, None, simulated=False)
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def frames(self):
+        return (GreyFrame(number) for number in range(self.count))
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def rings(config):
+    made = Rings(config, GATE, 64, 48)
+    yield made
+    made.close()
+
+
+def play(rings, source, analysis_fps: float, *, paced: bool):
+    """What was handed over, and how many frames were captured."""
+    capture = Capture(rings, MotionGate(2.0), analysis_fps=analysis_fps, room=1000)
+    capture.start(iter([(source, source.frames(), paced, False)]))
+    taken, deadline = [], time.monotonic() + 20
+    while not taken or taken[-1] is not None:
+        assert time.monotonic() < deadline
+        try:
+            taken.append(capture.take())
+        except queue.Empty:
+            time.sleep(0.001)
+    capture.close()
+    source.close()
+    assert capture.error is None
+    return taken[:-1], capture.captured
+
+
+def test_of_a_camera_that_nobody_watches_only_what_is_analysed_is_published(rings):
+    taken, captured = play(rings, GreySource(300), FPS / 3, paced=True)
+    assert captured == 300
+    assert len(taken) == pytest.approx(100, abs=2)
+    assert rings.main.statistics().published == len(taken)
+    assert all(one.analysis for one in taken if one.index == 0)
+
+
+def test_every_frame_of_a_camera_that_is_watched_is_published(rings, config):
+    reader = RingReader.open(config.run_dir, GATE, "main")
+    reader.watch(60)
+    taken, _ = play(rings, GreySource(100), FPS / 3, paced=True)
+    assert len(taken) == rings.main.statistics().published == 100
+    reader.close()
+
+
+def test_of_a_file_that_is_watched_through_nothing_is_left_out(rings):
+    taken, _ = play(rings, GreySource(100), FPS / 3, paced=False)
+    assert len(taken) == rings.main.statistics().published == 100
+
+
+def test_what_no_other_frame_follows_from_is_not_even_decoded_unless_somebody_watches(rings, config, tmp_path):
+    path = tmp_path / "bframes.mp4"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=50)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.options = {"bf": "3"}
+        for number in range(100):
+            picture = np.full((72, 64), 40 + number, np.uint8)
+            frame = av.VideoFrame.from_ndarray(picture, "yuv420p")
+            frame.pts = number
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+
+    taken, decoded = play(rings, FileSource(path), 10, paced=True)
+    assert decoded < 70
+    assert len(taken) >= 15
+    assert max(after.media_s - before.media_s for before, after in itertools.pairwise(taken)) < 0.2
+    reader = RingReader.open(config.run_dir, GATE, "main")
+    reader.watch(60)
+    assert play(rings, FileSource(path), 10, paced=True)[1] == 100
+    reader.close()
