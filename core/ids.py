@@ -9,13 +9,14 @@ from typing import NewType
 
 from core.errors import ConfigError
 
-__all__ = ["CameraId", "EventId", "NodeId", "camera_id_from_name", "check_camera_id", "uuid7"]
+__all__ = ["CameraId", "EventId", "NodeId", "camera_id_from_name", "check_camera_id", "uuid7", "uuid_text"]
 
 CameraId = NewType("CameraId", str)
 EventId = NewType("EventId", str)
 NodeId = NewType("NodeId", str)
 
 _CAMERA_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _lock = threading.Lock()
 _last = 0
 
@@ -46,3 +47,8 @@ def check_camera_id(text: str) -> CameraId:
 def camera_id_from_name(name: str) -> CameraId:
     """A camera id made from any text, such as a file's name: 'Gate 1.mp4' -> 'gate-1-mp4'."""
     return CameraId(re.sub(r"[^a-z0-9_]+", "-", name.lower()).strip("-_")[:63] or "camera")
+
+
+def uuid_text(text: str) -> str:
+    """`text` where it is a UUID as we write them, else the nil UUID, which nothing has; PostgreSQL refuses the rest."""
+    return text if _UUID.fullmatch(text) else str(uuid.UUID(int=0))

@@ -24,6 +24,7 @@ COMMANDS = {
     "frames": "show every frame ring, live",
     "metrics": "print what all processes measure, for Prometheus",
     "stats": "count events by day, week or month",
+    "notify": "channels, rules, and what was sent to whom",
     "user": "add, list and reset accounts",
     "db": "upgrade, check, back up, restore or move the database",
 }

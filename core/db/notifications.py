@@ -15,7 +15,7 @@ from core.clock import utc_iso
 from core.db.counters import counter, take_numbers
 from core.db.tables import CameraGroupRow, CameraRow, ChannelRow, RuleRow
 from core.errors import ConfigError, Conflict, NotFound
-from core.ids import uuid7
+from core.ids import uuid7, uuid_text
 from core.notifications.channels import Channel, ChannelSecrets, ChannelSettings, kind_of
 from core.notifications.model import Actions, Conditions, Rule, RuleDraft
 from core.security.secrets import SecretBox
@@ -165,7 +165,7 @@ def open_secrets(connection: Connection, box: SecretBox, channel_id: str) -> Cha
 
 
 def _channel_row(connection: Connection, channel_id: str) -> Any:
-    row = connection.execute(select(ChannelRow.__table__).where(ChannelRow.id == _key(channel_id))).first()
+    row = connection.execute(select(ChannelRow.__table__).where(ChannelRow.id == uuid_text(channel_id))).first()
     if row is None:
         raise NotFound("there is no such channel")
     return row
@@ -223,7 +223,7 @@ def list_rules(engine: Engine) -> list[Rule]:
 
 def get_rule(connection: Connection, rule_id: str) -> Rule:
     """Raises NotFound."""
-    row = connection.execute(select(RuleRow.__table__).where(RuleRow.id == _key(rule_id))).first()
+    row = connection.execute(select(RuleRow.__table__).where(RuleRow.id == uuid_text(rule_id))).first()
     if row is None:
         raise NotFound("there is no such rule")
     return _rule(row)
@@ -329,14 +329,6 @@ def _check_named(connection: Connection, draft: RuleDraft) -> None:
         missing = names - set(connection.execute(select(column).where(column.in_(names))).scalars())
         if missing:
             raise NotFound(f"there is no {what} {min(missing)}")
-
-
-def _key(text: str) -> str:
-    """`text` where it can be an id; PostgreSQL refuses to look for anything else."""
-    return text if len(text) == 36 and text.count("-") == 4 and not set(text) - set("0123456789abcdef-") else NO_KEY
-
-
-NO_KEY = "00000000-0000-0000-0000-000000000000"
 
 
 def _taken(what: str, name: str) -> Conflict:

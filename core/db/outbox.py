@@ -18,7 +18,7 @@ from core.db.engine import upsert
 from core.db.tables import ChannelRow, DeliveryRow, OutboxRow, SuppressionRow
 from core.db.tables.notifications import COUNTED, WAITING
 from core.errors import NotFound
-from core.ids import EventId, NodeId, uuid7
+from core.ids import EventId, NodeId, uuid7, uuid_text
 from core.notifications.model import Notice, Occasion, State
 
 __all__ = [
@@ -197,7 +197,7 @@ def queue(
 
 def queue_test(connection: Connection, channel_id: str, *, now: datetime, actor: str = "") -> str:
     """Has the notifier send a test message, before all others; returns its id. Raises NotFound."""
-    if not connection.execute(select(ChannelRow.id).where(ChannelRow.id == channel_id)).first():
+    if not connection.execute(select(ChannelRow.id).where(ChannelRow.id == uuid_text(channel_id))).first():
         raise NotFound("there is no such channel")
     notice = Notice(occasion=Occasion.TEST, rule_name=actor)
     found = queue(connection, dedup_key=f"test|{uuid7()}", channel_id=channel_id, notice=notice, priority=0, now=now)
@@ -373,7 +373,7 @@ def told_before(connection: Connection, message: Queued) -> str | None:
 
 
 def get_message(connection: Connection, outbox_id: str) -> Queued | None:
-    found = connection.execute(select(*_COLUMNS).where(OutboxRow.id == outbox_id)).first()
+    found = connection.execute(select(*_COLUMNS).where(OutboxRow.id == uuid_text(outbox_id))).first()
     return _queued(found) if found else None
 
 
@@ -392,11 +392,11 @@ def list_messages(
     if states:
         query = query.where(row.state.in_([str(state) for state in states]))
     if channel_id:
-        query = query.where(row.channel_id == channel_id)
+        query = query.where(row.channel_id == uuid_text(channel_id))
     if event_id:
-        query = query.where(row.event_id == event_id)
+        query = query.where(row.event_id == uuid_text(event_id))
     if before:
-        query = query.where(row.id < before)
+        query = query.where(row.id < uuid_text(before))
     with engine.connect() as connection:
         return [_queued(one) for one in connection.execute(query)]
 
@@ -415,9 +415,9 @@ def list_deliveries(
     query = select(*(getattr(row, name) for name in Delivery.__struct_fields__))
     for column, value in ((row.outbox_id, outbox_id), (row.channel_id, channel_id), (row.event_id, event_id)):
         if value:
-            query = query.where(column == value)
+            query = query.where(column == uuid_text(value))
     if before:
-        query = query.where(row.id < before)
+        query = query.where(row.id < uuid_text(before))
     with engine.connect() as connection:
         rows = connection.execute(query.order_by(row.id.desc()).limit(min(limit, MAX_LIMIT)))
         return [msgspec.convert(dict(one), Delivery) for one in rows.mappings()]
@@ -427,7 +427,7 @@ def replay(connection: Connection, outbox_ids: Sequence[str] | None, *, now: dat
     """Lets dead messages be tried again, these or (None) all; returns how many. Each keeps its id."""
     dead = update(OutboxRow).where(OutboxRow.state == str(State.DEAD))
     if outbox_ids is not None:
-        dead = dead.where(OutboxRow.id.in_(list(outbox_ids)))
+        dead = dead.where(OutboxRow.id.in_([uuid_text(one) for one in outbox_ids]))
     text = utc_iso(now)
     again = {"state": str(State.WAITING), "due_at": text, "scheduled_at": text, "created_at": text}
     return connection.execute(dead.values(**again, attempts=0, ended_at=None)).rowcount

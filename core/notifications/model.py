@@ -214,7 +214,7 @@ class Notice(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     similar: int = 0
     """How many like it were held back since the last one was sent."""
     held: str = ""
-    """Why it was held back: "similar" or "limit"; "" otherwise."""
+    """Why it was held back: "similar", "limit" or "digest" (it is told with others); "" otherwise."""
     health: HealthNote | None = None
     events: tuple[EventId, ...] = ()
     """Of a digest, the first ones."""

@@ -12,11 +12,11 @@ from core.events.model import AnomalyEvent, Severity
 from core.ids import CameraId
 from core.notifications.model import Conditions, EventConditions, HealthConditions, Rule, RuleDraft, priority_of
 
-__all__ = ["Earlier", "Match", "Outage", "RuleBook", "Site", "as_rule", "outages", "verdict_of"]
+__all__ = ["CRITICAL", "WELL", "Earlier", "Match", "Outage", "RuleBook", "Site", "as_rule", "outages", "verdict_of"]
 
 CRITICAL = priority_of(Severity.CRITICAL)
 _RANK = {severity: rank for rank, severity in enumerate(Severity)}
-_ENDS = {CameraPhase.LEARNING, CameraPhase.PROVISIONAL, CameraPhase.WATCHING, CameraPhase.STOPPED}
+WELL = {CameraPhase.LEARNING, CameraPhase.PROVISIONAL, CameraPhase.WATCHING, CameraPhase.STOPPED}
 """Phases that end an outage; those that are neither these nor asked for change nothing."""
 
 Earlier = Callable[[AnomalyEvent, float], Iterable[AnomalyEvent]]
@@ -221,7 +221,7 @@ def outages(changes: Iterable[CameraStateChange], wanted: HealthConditions) -> l
                 )
             else:
                 now = msgspec.structs.replace(now, phase=change.phase, reason=change.reason or now.reason)
-        elif change.phase in _ENDS and now is not None:
+        elif change.phase in WELL and now is not None:
             found.append(msgspec.structs.replace(now, until=change.at))
             now = None
     return [*found, now] if now else found

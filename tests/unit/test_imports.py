@@ -88,6 +88,7 @@ def loaded(modules: list[str], heavy: tuple[str, ...]) -> str:
         ("workers.manager.__main__", ("torch", "cv2", "av")),
         ("workers.watchdog.__main__", ("torch", "cv2", "av", "sqlalchemy")),
         ("workers.logger.__main__", ("torch", "cv2", "av")),
+        ("workers.notifier.__main__", ("torch", "cv2", "av")),
         ("workers.inference.__main__", ("torch",)),
         ("workers.camera.__main__", ("torch", "sqlalchemy")),
         ("workers.cli", ("torch", "cv2", "av", "sqlalchemy")),

@@ -73,7 +73,7 @@ def _run(args: argparse.Namespace) -> int:
     code = 0
     try:
         _prepare(config, console, demo=args.demo)
-        console.print("starting logger, inference, manager, housekeeper and api under supervisord")
+        console.print("starting logger, inference, manager, notifier, housekeeper and api under supervisord")
         supervisor = _supervise(config)
         _wait_ready(config, supervisor)
         _tell_api(config, supervisor, console)
