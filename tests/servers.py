@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import datetime as dt
+import os
 import shutil
 import socket
 import ssl
@@ -152,7 +153,7 @@ class MailServer(contextlib.AbstractContextManager["MailServer"]):
         self.encrypted: list[bool] = []
         self.rcpt: Callable[[str], str] = lambda _address: "250 OK"
         self.data: Callable[[Envelope], str] = lambda _envelope: "250 taken"
-        self._slow_s = slow_s
+        self._slow_s, self._implicit = slow_s, implicit
 
         def authenticate(_server: SMTP, _session: Session, _envelope: Envelope, _how: str, given: Any) -> AuthResult:
             good = isinstance(given, LoginPassword) and given.password == password.encode()
@@ -183,7 +184,7 @@ class MailServer(contextlib.AbstractContextManager["MailServer"]):
         answer = self.data(envelope)
         if answer.startswith("250"):
             self.mails.append(envelope)
-            self.encrypted.append(session.ssl is not None)
+            self.encrypted.append(self._implicit or session.ssl is not None)
         return answer
 
     def __exit__(self, *_exc: object) -> None:
@@ -213,6 +214,7 @@ class Broker(contextlib.AbstractContextManager["Broker"]):
         self._folder = tempfile.TemporaryDirectory(prefix="haetae-mq-")
         self._config = Path(self._folder.name) / "mosquitto.conf"
         lines = [f"listener {self.port} 127.0.0.1", "allow_anonymous true", "persistence false"]
+        lines += ["user root"] if os.getuid() == 0 else []  # it would not be let into the test's folder otherwise
         if certificate:
             lines += [f"certfile {certificate.cert}", f"keyfile {certificate.key}"]
         self._config.write_text("\n".join(lines) + "\n")
