@@ -37,7 +37,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, metavar="FILE", help="configuration (default: ./haetae.toml)")
     parser.add_argument("--data", metavar="DIR", help="data folder (default: ./var)")
     parser.add_argument(
-        "--url", default=os.environ.get("HAETAE_URL", ""), help="ask a Haetae on another machine, by its API"
+        "--url",
+        dest="api",
+        metavar="URL",
+        default=os.environ.get("HAETAE_URL", ""),
+        help="ask a Haetae on another machine, by its API",
     )
     parser.add_argument("--version", action="store_true", help="say which version this is")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
@@ -55,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.print_help()
         return EXIT_USAGE
     try:
-        if args.url:
+        if args.api:
             from workers.commands.remote import run_remote  # noqa: PLC0415 - most commands do without
 
             return run_remote(args)

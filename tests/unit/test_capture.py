@@ -10,7 +10,7 @@ import pytest
 
 from core.frames import RingReader
 from core.ids import CameraId
-from workers.camera.capture import Capture, Rings
+from workers.camera.capture import Capture, Pace, Rings, Round
 from workers.camera.pixels import MotionGate
 from workers.camera.sources import SourceInfo
 from workers.camera.sources.file import FileSource
@@ -42,15 +42,16 @@ class GreySource:
 
 @pytest.fixture
 def rings(config):
-    made = Rings(config, GATE, 64, 48)
+    made = Rings(config, GATE)
+    made.fit(64, 48)
     yield made
     made.close()
 
 
-def play(rings, source, analysis_fps: float, *, paced: bool):
+def play(rings, source, analysis_fps: float, pace: Pace):
     """What was handed over, and how many frames were captured."""
     capture = Capture(rings, MotionGate(2.0), analysis_fps=analysis_fps, room=1000)
-    capture.start(iter([(source, source.frames(), paced, False)]))
+    capture.start(iter([Round(source=source, frames=source.frames(), pace=pace)]))
     taken, deadline = [], time.monotonic() + 20
     while not taken or taken[-1] is not None:
         assert time.monotonic() < deadline
@@ -58,14 +59,14 @@ def play(rings, source, analysis_fps: float, *, paced: bool):
             taken.append(capture.take())
         except queue.Empty:
             time.sleep(0.001)
-    capture.close()
+    capture.stop(10)
     source.close()
     assert capture.error is None
     return taken[:-1], capture.captured
 
 
 def test_of_a_camera_that_nobody_watches_only_what_is_analysed_is_published(rings):
-    taken, captured = play(rings, GreySource(300), FPS / 3, paced=True)
+    taken, captured = play(rings, GreySource(300), FPS / 3, Pace.TIMED)
     assert captured == 300
     assert len(taken) == pytest.approx(100, abs=2)
     assert rings.main.statistics().published == len(taken)
@@ -75,13 +76,13 @@ def test_of_a_camera_that_nobody_watches_only_what_is_analysed_is_published(ring
 def test_every_frame_of_a_camera_that_is_watched_is_published(rings, config):
     reader = RingReader.open(config.run_dir, GATE, "main")
     reader.watch(60)
-    taken, _ = play(rings, GreySource(100), FPS / 3, paced=True)
+    taken, _ = play(rings, GreySource(100), FPS / 3, Pace.TIMED)
     assert len(taken) == rings.main.statistics().published == 100
     reader.close()
 
 
 def test_of_a_file_that_is_watched_through_nothing_is_left_out(rings):
-    taken, _ = play(rings, GreySource(100), FPS / 3, paced=False)
+    taken, _ = play(rings, GreySource(100), FPS / 3, Pace.FAST)
     assert len(taken) == rings.main.statistics().published == 100
 
 
@@ -98,11 +99,11 @@ def test_what_no_other_frame_follows_from_is_not_even_decoded_unless_somebody_wa
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
 
-    taken, decoded = play(rings, FileSource(path), 10, paced=True)
+    taken, decoded = play(rings, FileSource(path), 10, Pace.TIMED)
     assert decoded < 70
     assert len(taken) >= 15
     assert max(after.media_s - before.media_s for before, after in itertools.pairwise(taken)) < 0.2
     reader = RingReader.open(config.run_dir, GATE, "main")
     reader.watch(60)
-    assert play(rings, FileSource(path), 10, paced=True)[1] == 100
+    assert play(rings, FileSource(path), 10, Pace.TIMED)[1] == 100
     reader.close()

@@ -21,7 +21,7 @@ KEY_VARIABLE = "HAETAE_API_KEY"
 
 
 def run_remote(args: argparse.Namespace) -> int:
-    """Carries out a command at `args.url`; raises ApiProblem, and ConfigError for what only works on the machine."""
+    """Carries out a command at `args.api`; raises ApiProblem, and ConfigError for what only works on the machine."""
     commands = {"events": _events, "stats": _stats, "camera": _camera}
     if args.command not in commands:
         raise ConfigError(f"haetae {args.command} works on the machine itself", "leave --url out, over there")
@@ -30,7 +30,7 @@ def run_remote(args: argparse.Namespace) -> int:
         raise ConfigError(
             "there is no API key", f"put one into the variable {KEY_VARIABLE}: POST /api/v1/keys makes it"
         )
-    with Client(args.url, key=key) as client:
+    with Client(args.api, key=key) as client:
         return commands[args.command](client, args)
 
 
