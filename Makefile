@@ -49,9 +49,11 @@ bench: $(VENV)/.installed-bench
 	$(BIN)/python -m bench.report
 	$(BIN)/python -m bench.events
 	$(BIN)/python -m bench.api
+	$(BIN)/python -m bench.notify
 
 soak: $(VENV)/.installed-dev
 	$(BIN)/python -m bench.kills
+	$(BIN)/python -m bench.notify_kills
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -257,12 +257,12 @@ class Victim:
     def log(self) -> bytes:
         return self._log.read_bytes()
 
-    def works(self) -> bool:
-        """Whether it has done something since its start; raises RuntimeError if it ended by itself."""
+    def works(self, count: int = 1) -> bool:
+        """Whether it has done so much since its start; raises RuntimeError if it ended by itself."""
         if self.process.poll() is not None:
             raise self._ended()
         beat = read_heartbeat(self._site.config.run_dir, self._name)
-        return beat is not None and beat.pid == self.process.pid and beat.count > 0
+        return beat is not None and beat.pid == self.process.pid and beat.count >= count
 
     def _ended(self) -> RuntimeError:
         said = self.log().decode(errors="replace")[-2000:]

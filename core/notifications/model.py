@@ -162,7 +162,10 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 
 def priority_of(severity: Severity) -> int:
     """0 for what is critical to 4 for information: what is lower goes first."""
-    return len(Severity) - 1 - list(Severity).index(severity)
+    return _PRIORITY[severity]
+
+
+_PRIORITY = {severity: priority for priority, severity in enumerate(reversed(Severity))}
 
 
 class Occasion(enum.StrEnum):

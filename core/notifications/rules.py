@@ -89,7 +89,7 @@ class RuleBook:
             for one in self._rules
             if not one.is_about_events
             and one.concerns(camera_id)
-            and one.hours.hold(local_now, one.priority(Severity.HIGH))
+            and one.hours.hold(local_now, _minute_of(local_now), one.priority(Severity.HIGH))
         ]
 
     @property
@@ -100,13 +100,14 @@ class RuleBook:
 class _Facts:
     """What is asked of an event again and again, worked out once at most."""
 
-    __slots__ = ("_zones", "duration_s", "event", "local", "rank", "site")
+    __slots__ = ("_zones", "duration_s", "event", "local", "minute", "rank", "site")
 
     def __init__(self, event: AnomalyEvent, site: Site) -> None:
         self.event = event
         self.rank = _RANK[event.severity]
         self.duration_s = event.end_s - event.begin_s
         self.local = datetime.fromisoformat(event.began_at).astimezone(site.time_zone)
+        self.minute = _minute_of(self.local)
         self.site = site
         self._zones: frozenset[str] | None = None
 
@@ -123,6 +124,10 @@ class _Facts:
         return self._zones
 
 
+def _minute_of(local: datetime) -> int:
+    return (local.weekday() * 24 + local.hour) * 60 + local.minute
+
+
 class _Hours:
     """Schedule and quiet hours; they change by the minute, so each minute is worked out once."""
 
@@ -130,13 +135,13 @@ class _Hours:
 
     def __init__(self, schedule: tuple[Weekly, ...], quiet: tuple[Weekly, ...]) -> None:
         self._schedule, self._quiet = schedule, quiet
-        self._minute: tuple[int, int, int] | None = None
+        self._minute = -1
         self._open = self._quiet_now = False
 
-    def hold(self, local: datetime, priority: int) -> bool:
+    def hold(self, local: datetime, minute: int, priority: int) -> bool:
+        """`minute` is that of `local` in its week."""
         if not self._schedule and not self._quiet:
             return True
-        minute = (local.isoweekday(), local.hour, local.minute)
         if minute != self._minute:
             self._minute = minute
             self._open = not self._schedule or any(weekly.holds(local) for weekly in self._schedule)
@@ -192,7 +197,7 @@ class _Ready:
             return False
         if self._zones and not self._zones & facts.zones:
             return False
-        return self.hours.hold(facts.local, self.priority(event.severity))
+        return self.hours.hold(facts.local, facts.minute, self.priority(event.severity))
 
     def repeats(self, facts: _Facts, earlier: Earlier) -> bool:
         if self._repeat is None:

@@ -91,3 +91,16 @@ def test_the_api_bench_runs():
     found = json.loads(done.stdout)
     assert found["over_bare"] > 0
     assert found["page_bytes"] > 10_000
+
+
+@pytest.mark.timeout(180)
+def test_the_notification_bench_runs_and_drains_in_order():
+    command = [sys.executable, "-m", "bench.notify", "--json", "--quick", "--database", "sqlite"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=170, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["rules_p99_ms"] > 0
+    one = found["sqlite"]
+    assert one["first_attempt_p99_ms"] > 0
+    assert one["told"] == one["events"]
+    assert (one["drain_out_of_order"], one["drain_doubles"]) == (0, 0)
