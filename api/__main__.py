@@ -19,6 +19,7 @@ from core.config import ApiConfig, Config
 from core.db import upgrade
 from core.errors import ConfigError, HaetaeError
 from core.heartbeat import Heartbeat
+from core.metrics import MetricsFile
 from core.process import fail, parse_role_args
 from core.wire.messages import InferenceReply, LoggerReply, ManagerReply
 
@@ -91,10 +92,15 @@ def _server(services: Services, config: ApiConfig) -> uvicorn.Server:
     return _Server(settings)
 
 
-async def _serve(server: uvicorn.Server, listener: socket.socket, heartbeat: Heartbeat) -> None:
+async def _serve(services: Services, server: uvicorn.Server, listener: socket.socket) -> None:
+    heartbeat = Heartbeat(services.config.run_dir, "api")
+    metrics = MetricsFile(services.config.run_dir, "api")
+
     async def beat() -> None:
         while not server.should_exit:
             heartbeat.beat("running", server.server_state.total_requests)
+            if metrics.due:
+                metrics.write(services.samples())
             await asyncio.sleep(BEAT_S)
 
     beating = asyncio.create_task(beat())
@@ -102,6 +108,8 @@ async def _serve(server: uvicorn.Server, listener: socket.socket, heartbeat: Hea
         await server.serve([listener])
     finally:
         beating.cancel()
+        metrics.close()
+        heartbeat.close()
 
 
 def _prepare(config: Config) -> tuple[Services, uvicorn.Server, socket.socket]:
@@ -122,15 +130,13 @@ def main(argv: list[str] | None = None) -> int:
         services, server, listener = _prepare(config)
     except HaetaeError as error:
         return fail(error)
-    heartbeat = Heartbeat(config.run_dir, "api")
     scheme = "https" if config.api.secure else "http"
     url = f"{scheme}://{config.api.host}:{listener.getsockname()[1]}"
     (config.run_dir / "api.url").write_text(url)
     if set_up_token(services):
         log.info("first_account_wanted", file=str(config.secrets_dir / "setup.token"))
     log.info("api_ready", url=url)
-    asyncio.run(_serve(server, listener, heartbeat))
-    heartbeat.close()
+    asyncio.run(_serve(services, server, listener))
     log.info("api_stopped")
     return 0
 

@@ -94,9 +94,10 @@ def _identified(app: Any) -> Any:
 
 
 async def _finish(message: Message, scope: Scope) -> None:
-    """Headers of every answer."""
+    """Headers of every answer, which is counted."""
     if message["type"] != "http.response.start":
         return
+    scope["app"].state.services.answered[message["status"] // 100] += 1
     headers = list(message["headers"])
     present = {name.lower() for name, _ in headers}
     headers += [one for one in HEADERS.items() if one[0] not in present]

@@ -2,6 +2,7 @@
 
 import ipaddress
 import threading
+from collections import Counter
 from typing import Any
 
 import structlog
@@ -20,6 +21,7 @@ from core.errors import RequestTimeout
 from core.frames import RingSet
 from core.heartbeat import read_heartbeat
 from core.ids import NodeId
+from core.metrics import Sample, counter
 from core.security.passwords import Passwords
 from core.security.permissions import Principal
 from core.security.secrets import SecretBox
@@ -103,6 +105,8 @@ class Services:
         self.peers = {role: Peer(self._context, config, role, kind) for role, kind in peers.items()}
         self.pending_factors: dict[str, str] = {}
         """Secrets of second factors that wait for their first code, by user."""
+        self.answered: Counter[int] = Counter()
+        """Answers by the first digit of their status."""
         self.probing = threading.BoundedSemaphore(PROBES)
         self._viewed: dict[tuple[str, str, str], float] = {}
         self._viewed_lock = threading.Lock()
@@ -110,6 +114,11 @@ class Services:
 
     def now(self) -> str:
         return utc_iso(self.clock.now())
+
+    def samples(self) -> list[Sample]:
+        """What this process measures."""
+        help_text = "Answers to HTTP requests, by the class of their status."
+        return [counter("api_answers", help_text, self.answered[digit], status=f"{digit}xx") for digit in range(2, 6)]
 
     def audit(
         self,

@@ -77,7 +77,9 @@ def test_from_a_camera_to_an_acknowledged_event(running):
     rings = client.get(f"{API}/system").json()["rings"]
     assert {ring["stream"] for ring in rings} == {"main", "analysis"}
 
-    assert 'heartbeat_age_seconds{process="manager"}' in client.get("/metrics").text
+    measured = client.get("/metrics").text
+    assert 'heartbeat_age_seconds{process="manager"}' in measured
+    assert 'haetae_api_answers_total{status="2xx"}' in measured
     anew = client.post(f"{API}/cameras/plaza/learn")
     assert anew.status_code == 200
     until("it learns anew", lambda: phase() == "learning")

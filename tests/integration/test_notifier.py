@@ -25,6 +25,7 @@ from core.db.history import upsert_states
 from core.db.notifications import create_channel, create_rule
 from core.db.outbox import list_deliveries, list_messages
 from core.events import AnomalyEvent, EventStep, Severity
+from core.exposition import gather
 from core.heartbeat import read_heartbeat
 from core.ids import CameraId, NodeId, uuid7
 from core.notifications.channels import Channel, ChannelSettings, WebhookSecrets, WebhookSettings
@@ -147,6 +148,7 @@ def test_an_event_is_told_once_signed_and_logged(site):
             until(lambda: server.requests, "the webhook is called")
             site.happens(msgspec.structs.replace(event, revision=2, peak_score=9.0))
             until(lambda: list_messages(site.engine, states=(State.SENT,)), "it is written down")
+            until(lambda: b"haetae_notifications_sent_total 1.0" in gather(site.config), "it is counted")
     [request] = server.requests
     found = request.json
     assert found["event"]["id"] == event.id

@@ -15,6 +15,7 @@ from core.db.transfer import known_revisions, revision_of
 from core.errors import DatabaseError, HaetaeError
 from core.heartbeat import Heartbeat
 from core.ids import NodeId
+from core.metrics import MetricsFile, Sample, counter
 from workers.housekeeper.jobs import Job, Work, jobs
 from workers.process import StopFlag, fail, parse_role_args
 
@@ -93,6 +94,12 @@ class Housekeeper:
             self.failures += 1
             log.exception("job_failed", job=name)
 
+    def samples(self) -> list[Sample]:
+        return [
+            counter("jobs_done", "Jobs of the housekeeper that were done.", self.runs),
+            counter("jobs_failed", "Jobs of the housekeeper that failed, and are tried again.", self.failures),
+        ]
+
     def close(self) -> None:
         self._writer.dispose()
 
@@ -102,6 +109,7 @@ def main(argv: list[str] | None = None) -> int:
     stop = StopFlag()
     _, config = parse_role_args("housekeeper", argv)
     heartbeat = Heartbeat(config.run_dir, "housekeeper")
+    metrics = MetricsFile(config.run_dir, "housekeeper")
 
     def pause() -> None:
         heartbeat.beat("working")
@@ -119,8 +127,11 @@ def main(argv: list[str] | None = None) -> int:
         except Stopped:
             break
         heartbeat.beat("running", housekeeper.runs)
+        if metrics.due:
+            metrics.write(housekeeper.samples())
         stop.wait(TURN_S)
     housekeeper.close()
+    metrics.close()
     heartbeat.close()
     log.info("housekeeper_stopped", runs=housekeeper.runs, failures=housekeeper.failures)
     return 0

@@ -20,13 +20,15 @@ from core.clock import Clock, SystemClock
 from core.config import Config
 from core.db import make_engine
 from core.db.events import last_sequence
-from core.db.outbox import release, take_position
+from core.db.notifications import list_channels
+from core.db.outbox import outbox_statistics, release, take_position
 from core.db.push import PushTarget, push_targets, remove_subscription
 from core.db.transfer import known_revisions, revision_of
 from core.errors import ConfigError, DatabaseError, HaetaeError
 from core.events.committed import CommittedEvents
 from core.heartbeat import Heartbeat
 from core.ids import CameraId, NodeId
+from core.metrics import MetricsFile, Sample, counter, gauge
 from core.notifications.channels import Channel, ChannelSecrets
 from core.security.secrets import SecretBox
 from workers.notifier.channels import Sender, make_sender
@@ -148,6 +150,29 @@ def _wait_migrated(engine: Engine, stop: StopFlag) -> None:
         stop.wait(AGAIN_S)
 
 
+def _samples(dispatcher: Dispatcher, reader: Engine) -> list[Sample]:
+    """What the notifier measures; [] while the database is away."""
+    told = dispatcher.statistics()
+    try:
+        names = {channel.id: channel.name for channel in list_channels(reader)}
+        queues = outbox_statistics(reader)
+    except DBAPIError:
+        return []
+    samples = [
+        counter("notification_attempts", "Messages that were tried to be sent.", told.attempts),
+        counter("notifications_sent", "Messages that were taken.", told.sent),
+        counter("notifications_failed", "Attempts that failed.", told.failed),
+        gauge("notification_channels_broken", "Channels that keep failing.", told.broken),
+    ]
+    for queue in queues:
+        name = names.get(queue.channel_id, queue.channel_id)
+        samples += [
+            gauge("notifications_waiting", "Messages that are still to be sent.", queue.waiting, channel=name),
+            gauge("notifications_given_up", "Messages that were given up.", queue.dead, channel=name),
+        ]
+    return samples
+
+
 async def deliver(
     config: Config, writer: Engine, clock: Clock, stop: StopFlag, heartbeat: Heartbeat
 ) -> HaetaeError | None:
@@ -176,12 +201,16 @@ async def deliver(
     dispatcher = Dispatcher(config, writer, reader, box, clock, make, random.Random())
     listener = Listener(config, writer, clock, stop, lambda: loop.call_soon_threadsafe(dispatcher.wake))
     listener.start()
+    metrics = MetricsFile(config.run_dir, "notifier")
     log.info("notifier_ready")
     while not stop.is_set():
         if not await dispatcher.turn():
             await dispatcher.wait()
         if time.monotonic() - listener.alive_at < STUCK_S:
             heartbeat.beat("running", dispatcher.statistics().attempts)
+        if metrics.due:
+            metrics.write(await asyncio.to_thread(_samples, dispatcher, reader))
+    metrics.close()
     await asyncio.to_thread(listener.join)
     await dispatcher.close()
     reader.dispose()
