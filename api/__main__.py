@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import structlog
 import uvicorn
+import uvloop
 
 from api.app import create_app
 from api.auth.service import set_up_token
@@ -73,7 +74,6 @@ class _Server(uvicorn.Server):
 def _server(services: Services, config: ApiConfig) -> uvicorn.Server:
     settings = uvicorn.Config(
         create_app(services),
-        loop="uvloop",
         http="h11",
         ws="websockets-sansio",
         log_config=None,
@@ -136,7 +136,7 @@ def main(argv: list[str] | None = None) -> int:
     if set_up_token(services):
         log.info("first_account_wanted", file=str(config.secrets_dir / "setup.token"))
     log.info("api_ready", url=url)
-    asyncio.run(_serve(services, server, listener))
+    uvloop.run(_serve(services, server, listener))
     log.info("api_stopped")
     return 0
 
