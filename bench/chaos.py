@@ -30,7 +30,7 @@ from core.config import Config, load_config
 from core.db import make_engine, upgrade
 from core.db.cameras import add_camera
 from core.db.tables import EventRow
-from core.frames import list_rings
+from core.frames import list_rings, segment_prefix
 from core.heartbeat import read_heartbeat
 from core.ids import CameraId
 from core.process import process_environment
@@ -332,9 +332,7 @@ def _journaled(folder: Path) -> dict[str, int]:
 
 def _segments(config: Config) -> list[str]:
     """Segments in /dev/shm that nobody holds a name for any more: all of this run's are gone at its end."""
-    from core.frames.ring import _instance  # noqa: PLC0415 - how segments of a run are told from others
-
-    return [path.name for path in Path("/dev/shm").glob(f"{_instance(config.run_dir)}*")]
+    return [path.name for path in Path("/dev/shm").glob(f"{segment_prefix(config.run_dir)}*")]
 
 
 def _processes(config: Config) -> list[str]:

@@ -13,6 +13,7 @@ from core.frames.ring import (
     WriterStatistics,
     list_rings,
     mappers,
+    segment_prefix,
     sweep,
 )
 
@@ -33,5 +34,6 @@ __all__ = [
     "list_rings",
     "mappers",
     "ring_budget",
+    "segment_prefix",
     "sweep",
 ]

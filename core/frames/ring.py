@@ -40,6 +40,7 @@ __all__ = [
     "list_rings",
     "mappers",
     "ring_bytes",
+    "segment_prefix",
     "sweep",
 ]
 
@@ -127,8 +128,8 @@ def _registry(run_dir: Path, camera_id: str, stream: str) -> Path:
     return run_dir / "rings" / f"{camera_id}.{stream}.ring"
 
 
-def _instance(run_dir: Path) -> str:
-    """Tells the segments of this run folder from those of others."""
+def segment_prefix(run_dir: Path) -> str:
+    """With it begin the names of this run folder's segments, and of no other's."""
     return f"haetae-{hashlib.sha256(str(run_dir).encode()).hexdigest()[:8]}"
 
 
@@ -228,7 +229,7 @@ class RingWriter:
         info = RingInfo(
             camera_id,
             stream,
-            f"{_instance(run_dir)}-{camera_id}-{stream}-{epoch:016x}",
+            f"{segment_prefix(run_dir)}-{camera_id}-{stream}-{epoch:016x}",
             fmt,
             n_slots,
             epoch,
@@ -558,7 +559,7 @@ def sweep(run_dir: Path) -> list[str]:
             path.unlink(missing_ok=True)
         elif info := _read_registry(path):
             kept.add(info.segment)
-    left = [path.name for path in segments.SHM_DIR.glob(f"{_instance(run_dir)}-*") if path.name not in kept]
+    left = [path.name for path in segments.SHM_DIR.glob(f"{segment_prefix(run_dir)}-*") if path.name not in kept]
     for name in left:
         segments.unlink(name)
     return left

@@ -54,6 +54,7 @@ def test_two_housekeepers_do_everything_once_and_count_what_was_written_before(s
     try:
         jobs = {"count", "recount", "retention@local", "history", "orphans@local", "checkpoint", "backup"}
         until("all jobs are done", lambda: {one["job"] for log in logs for one in done(log)} >= jobs)
+        until("both work", lambda: all("housekeeper_ready" in log.read_text() for log in logs))
         until("one beats", lambda: read_heartbeat(config.run_dir, "housekeeper"))
     finally:
         for process in processes:

@@ -19,8 +19,9 @@ def watch(*args: object, timeout: float = 110) -> subprocess.CompletedProcess[st
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
 
 
-def shm_names() -> set[str]:
-    return {path.name for path in Path("/dev/shm").iterdir() if path.name.startswith("haetae")}
+def segments_of(inputs: list[Path]) -> set[str]:
+    """Of cameras that have these names; other programs may have segments of their own."""
+    return {path.name for one in inputs for path in Path("/dev/shm").glob(f"haetae-*-{one.stem}-*")}
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +32,10 @@ def ped2_run(tmp_path_factory) -> tuple[Path, dict, list[Path]]:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(f"no videos at {root}: set HAETAE_DATA")
     out = tmp_path_factory.mktemp("watch")
     tests = sorted((root / "test").glob("*.mp4"))
-    before = shm_names()
+    before = segments_of(tests)
     done = watch(*tests, "--learn", *sorted((root / "train").glob("*.mp4")), "--out", out, "--json")
     assert done.returncode == 0, done.stderr
-    assert shm_names() <= before
+    assert segments_of(tests) <= before
     summary = json.loads(done.stdout)
     return root, summary, tests
 
