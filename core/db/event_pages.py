@@ -31,7 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.elements import ColumnElement
 
 from core.clock import normal_utc
-from core.db.events import StoredEvent, stored_columns, stored_event
+from core.db.events import StoredEvent, stored_columns, stored_events
 from core.db.tables import EventRow
 from core.errors import ConfigError
 from core.events.model import EventState, Severity
@@ -212,8 +212,8 @@ def _walk(
         keys = union_all(*(select(part.c.began_at, part.c.id) for part in parts)).subquery()
         nearest = select(keys.c.id).order_by(keys.c.began_at.desc(), keys.c.id.desc()).limit(limit)
         ids = connection.execute(nearest).scalars().all()
-        query = _newest(select(*stored_columns()).where(_EVENT.id.in_(ids)))
-    return [stored_event(row) for row in connection.execute(query)]
+        query = _newest(select(*stored_columns()).where(_EVENT.id.in_(ids))).limit(limit)
+    return stored_events(connection, query)
 
 
 def _side_by_side(branches: _Branches, conditions: _Conditions, limit: int) -> Any:
@@ -317,7 +317,7 @@ def _page_of_numbers(
     query = _newest(select(*stored_columns()).where(_EVENT.number.in_(numbers), *conditions))
     if below:
         query = query.where(below > _KEY)
-    found = [stored_event(row) for row in connection.execute(query.limit(limit + 1))]
+    found = stored_events(connection, query.limit(limit + 1))
     return _page(wanted, found, limit, None)
 
 

@@ -23,6 +23,9 @@ ISSUER = "haetae"
 ALGORITHM = "HS256"
 KEY_FILE = "signing.keys"
 LOOK_S = 1.0
+LEEWAY_S = 5
+VERIFIED = 2000
+"""Tokens whose signature is not checked again."""
 KEPT_KEYS = 2
 """The current key and the one before: what it signed lives on until it expires."""
 
@@ -67,6 +70,8 @@ class KeyRing:
             self._held: dict[str, str] = {}
             self._changed_ns = 0
             self._look_at = 0.0
+            self._verified: dict[tuple[TokenKind, str], tuple[Claims, str, int]] = {}
+            """What was read before and the key and the end of it: most requests come with a token seen before."""
             self._keys()
         except (OSError, ValueError) as error:
             raise SecretError(f"cannot read {self._file}: {error}", "remove it: everybody logs in again") from error
@@ -116,6 +121,16 @@ class KeyRing:
 
     def read(self, kind: TokenKind, token: str) -> Claims:
         """Raises TokenRefused for one that is not ours, not of this kind, or over."""
+        mark = kind, hash_token(token)
+        claims, kid, expires = self._verified.get(mark, (None, "", 0))
+        if claims is None or kid not in self._keys() or expires <= time.time() - LEEWAY_S:
+            claims, kid, expires = self._verify(kind, token)
+            if len(self._verified) >= VERIFIED:
+                self._verified.clear()
+            self._verified[mark] = claims, kid, expires
+        return claims
+
+    def _verify(self, kind: TokenKind, token: str) -> tuple[Claims, str, int]:
         try:
             kid = jwt.get_unverified_header(token).get("kid")
             secret = self._keys().get(kid) if isinstance(kid, str) else None
@@ -128,7 +143,7 @@ class KeyRing:
                 audience=ISSUER,
                 issuer=ISSUER,
                 options={"require": ["exp", "iat", "sub", "jti", "aud", "iss"]},
-                leeway=5,
+                leeway=LEEWAY_S,
             )
         except jwt.ExpiredSignatureError as error:
             raise TokenRefused("the token has expired") from error
@@ -136,7 +151,8 @@ class KeyRing:
             raise TokenRefused("the token is not valid") from error
         if body.get("typ") != kind or not isinstance(body.get("ver"), int):
             raise TokenRefused("the token is of another kind")
-        return Claims(str(body["sub"]), str(body.get("sid", "")), body["ver"])
+        claims = Claims(str(body["sub"]), str(body.get("sid", "")), body["ver"])
+        return claims, str(kid), int(body["exp"])
 
 
 class Tickets:

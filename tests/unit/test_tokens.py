@@ -2,6 +2,7 @@
 
 import base64
 import threading
+import time
 import unicodedata
 
 import pytest
@@ -12,7 +13,7 @@ from api.limits import RateLimiter
 from core.clock import FakeClock
 from core.errors import ConfigError, TokenRefused
 from core.security.passwords import Passwords, check_new_password
-from core.security.tokens import Tickets
+from core.security.tokens import Claims, KeyRing, Tickets, TokenKind
 from core.security.totp import accept_code, new_secret
 
 
@@ -109,3 +110,27 @@ def test_a_code_is_taken_once_and_within_a_minute():
     assert accept_code(secret, "287082", now_s=95, last_step=0) is None
     for wrong in ("", "28708", "2870822", "\uff12\uff18\uff17\uff10\uff18\uff12", "abcdef"):
         assert accept_code(new_secret(), wrong, now_s=59, last_step=0) is None
+
+
+def test_a_token_that_was_read_before_still_ends_and_is_not_read_as_another_kind(tmp_path):
+    ring, claims = KeyRing(tmp_path), Claims("user", "session", 1)
+    token = ring.sign(TokenKind.ACCESS, claims, now_s=time.time() - 13, lifetime_s=10)  # what is left is leeway
+    assert ring.read(TokenKind.ACCESS, token) == claims
+    with pytest.raises(TokenRefused, match="another kind"):
+        ring.read(TokenKind.MEDIA, token)
+    deadline = time.monotonic() + 10
+    with pytest.raises(TokenRefused, match="expired"):
+        while time.monotonic() < deadline:
+            assert ring.read(TokenKind.ACCESS, token) == claims
+            time.sleep(0.05)
+
+
+def test_a_token_that_was_read_before_is_refused_once_its_key_is_gone(tmp_path):
+    ring, claims = KeyRing(tmp_path), Claims("user", "session", 1)
+    token = ring.sign(TokenKind.ACCESS, claims, now_s=time.time(), lifetime_s=60)
+    assert ring.read(TokenKind.ACCESS, token) == claims
+    ring.rotate()
+    assert ring.read(TokenKind.ACCESS, token) == claims
+    ring.rotate()
+    with pytest.raises(TokenRefused, match="not signed here"):
+        ring.read(TokenKind.ACCESS, token)
