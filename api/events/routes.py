@@ -13,6 +13,7 @@ from litestar.di import NamedDependency, Provide
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from litestar.response import Stream
+from sqlalchemy import Engine
 
 from api.files import answer_file
 from api.guard import needs
@@ -112,8 +113,8 @@ def _day(day: date, zone: str) -> tuple[str, str]:
         raise ConfigError(f"not a day that can be looked at: {day}") from error
 
 
-@get("/", opt=READ, sync_to_thread=True, responses=documented(), operation_id="listEvents")
-def list_events(
+@get("/", opt=READ, responses=documented(), operation_id="listEvents")
+async def list_events(
     services: NamedDependency[Services],
     wanted: NamedDependency[EventFilter],
     limit: Annotated[int, QueryParameter(ge=1, le=500)] = 50,
@@ -122,7 +123,11 @@ def list_events(
     ] = None,
 ) -> EventPageOut:
     """A page of events, the newest first, of the cameras that the caller may see."""
-    page = page_events(services.reader, wanted, limit=limit, cursor=cursor)
+    return await services.page(_page, services.reader, wanted, limit, cursor)
+
+
+def _page(reader: Engine, wanted: EventFilter, limit: int, cursor: str | None) -> EventPageOut:
+    page = page_events(reader, wanted, limit=limit, cursor=cursor)
     return EventPageOut(events=[EventOut.of(one) for one in page.events], cursor=page.cursor)
 
 
