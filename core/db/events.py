@@ -30,6 +30,7 @@ __all__ = [
     "cameras_of",
     "count_events",
     "events_after",
+    "find_events",
     "get_detail",
     "get_event",
     "last_sequence",
@@ -199,6 +200,13 @@ def events_after(engine: Engine, sequence: int, limit: int = 500) -> list[Stored
         return stored_events(connection, query)
 
 
+def find_events(connection: Connection, event_ids: Iterable[EventId]) -> dict[EventId, StoredEvent]:
+    """Those of them that are there, without files and steps."""
+    ids = sorted(set(event_ids))
+    query = select(*stored_columns()).where(EventRow.id.in_(ids)).limit(len(ids))
+    return {stored.event.id: stored for stored in stored_events(connection, query)} if ids else {}
+
+
 def get_event(engine: Engine, event_id: EventId) -> AnomalyEvent | None:
     """One event with its files and steps."""
     detail = get_detail(engine, event_id)
@@ -208,12 +216,11 @@ def get_event(engine: Engine, event_id: EventId) -> AnomalyEvent | None:
 def get_detail(engine: Engine, event_id: EventId) -> EventDetail | None:
     """One event and all that hangs on it, as of one moment."""
     with engine.connect() as connection:
-        row = connection.execute(select(*stored_columns()).where(EventRow.id == event_id)).first()
-        if row is None:
+        stored = find_events(connection, [event_id]).get(event_id)
+        if stored is None:
             return None
         media = connection.execute(_parts(EventMediaRow, EventMedia, event_id).order_by(EventMediaRow.kind))
         steps = connection.execute(_parts(EventStepRow, EventStep, event_id).order_by(EventStepRow.position))
-        stored = stored_event(row)
         event = msgspec.structs.replace(
             stored.event,
             media=tuple(EventMedia(**part) for part in media.mappings()),
