@@ -5,7 +5,6 @@ import io
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 from litestar import Response, Router, delete, get, post, put
@@ -19,7 +18,7 @@ from api.files import answer_file
 from api.guard import needs
 from api.problems import Refused, documented
 from api.services import Call, Services, caller
-from core.clock import DAY, later_utc, local_day, normal_utc, utc_iso
+from core.clock import DAY, later_utc, local_day, normal_utc, time_zone, utc_iso
 from core.db.event_pages import EventFilter, iterate_events, page_events
 from core.db.events import (
     EventDetail,
@@ -102,13 +101,11 @@ def _filter(
 
 def _day(day: date, zone: str) -> tuple[str, str]:
     try:
-        place = ZoneInfo(zone)
+        place = time_zone(zone)
         begin = datetime.combine(day, time(), place)
         return utc_iso(begin.astimezone(UTC)), utc_iso(
             datetime.combine(day + timedelta(days=1), time(), place).astimezone(UTC)
         )
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise ConfigError(f"not a time zone: {zone[:60]!r}", "use an IANA name such as Asia/Seoul") from error
     except OverflowError as error:
         raise ConfigError(f"not a day that can be looked at: {day}") from error
 
