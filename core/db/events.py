@@ -11,12 +11,14 @@ from core.db.counters import counter, take_numbers
 from core.db.engine import execute_many, upsert
 from core.db.tables import (
     AcknowledgementRow,
+    EventAnalysisRow,
     EventMediaRow,
     EventRow,
     EventStepRow,
     FeedbackRow,
 )
 from core.errors import ConfigError, NotFound
+from core.events.analysis import Analysis
 from core.events.model import AnomalyEvent, EventMedia, EventState, EventStep, Severity
 from core.ids import CameraId, EventId, uuid7
 
@@ -42,7 +44,7 @@ __all__ = [
     "upsert_events",
 ]
 
-_PARTS = {"media", "steps"}
+_PARTS = {"media", "steps", "analysis"}
 _NAMES = tuple(name for name in AnomalyEvent.__struct_fields__ if name not in _PARTS)
 _STATES = {str(one): one for one in EventState}
 _SEVERITIES = {str(one): one for one in Severity}
@@ -125,12 +127,23 @@ def _write_parts(connection: Connection, events: Sequence[AnomalyEvent], known: 
         for e in events
         for position, part in enumerate(e.steps)
     ]
+    analyses = [_analysis_values(e.id, e.analysis) for e in events if e.analysis]
     changed = [e.id for e in events if e.id in known]
-    for row, values in ((EventMediaRow, media), (EventStepRow, steps)):
+    for row, values in ((EventMediaRow, media), (EventStepRow, steps), (EventAnalysisRow, analyses)):
         if changed:
             connection.execute(delete(row).where(row.event_id.in_(changed)))
         if values:
             connection.execute(insert(row), values)
+
+
+def _analysis_values(event_id: EventId, analysis: Analysis) -> dict[str, Any]:
+    return {
+        "event_id": event_id,
+        "verdict": str(analysis.verdict),
+        "status": str(analysis.status),
+        "needs_review": analysis.needs_review,
+        "data": msgspec.to_builtins(analysis),
+    }
 
 
 def _values(event: AnomalyEvent) -> dict[str, Any]:
@@ -213,11 +226,15 @@ def get_detail(engine: Engine, event_id: EventId) -> EventDetail | None:
             return None
         media = connection.execute(_parts(EventMediaRow, EventMedia, event_id).order_by(EventMediaRow.kind))
         steps = connection.execute(_parts(EventStepRow, EventStep, event_id).order_by(EventStepRow.position))
+        analysed = connection.execute(
+            select(EventAnalysisRow.data).where(EventAnalysisRow.event_id == event_id)
+        ).scalar_one_or_none()
         stored = stored_event(row)
         event = msgspec.structs.replace(
             stored.event,
             media=tuple(EventMedia(**part) for part in media.mappings()),
             steps=tuple(EventStep(**part) for part in steps.mappings()),
+            analysis=msgspec.convert(analysed, Analysis) if analysed else None,
         )
         taken = connection.execute(
             _parts(AcknowledgementRow, Acknowledgement, event_id).order_by(AcknowledgementRow.at, AcknowledgementRow.id)

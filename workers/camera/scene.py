@@ -1,0 +1,459 @@
+"""SceneMeter: what moves in a camera's picture, for how long and how fast; measured on its analysed frames.
+
+All work on pixels is OpenCV's, on a picture of 160 columns: about half a millisecond a frame. It explains events; what
+is an event is for the detection to say.
+"""
+
+import math
+from collections import deque
+from collections.abc import Sequence
+
+import cv2
+import msgspec
+import numpy as np
+
+from core.cameras import Zone, ZoneKind
+from core.cameras.zones import contains
+from core.events.evidence import Scene, Track, ZoneEvidence
+from workers.camera.pixels import planes
+
+__all__ = ["SceneMeter", "Window"]
+
+WIDTH = 160
+DIFFERENT = 14
+"""Grey levels from the background: above the noise of a small picture, below the contrast of clothes."""
+BACKGROUND_S = 20.0
+"""Time constant of the background where nothing is in front of it."""
+ABSORB_S = 180.0
+"""And where something is: what stays becomes part of it only slowly."""
+MIN_AREA = 0.0006
+"""Share of the picture; what is smaller is noise."""
+MOST = 48
+"""Blobs that are followed, the largest ones."""
+LOST_S = 1.5
+"""A track without a blob is kept for so long: others pass before it."""
+STAYING_LOST_S = 4.0
+"""And one that stayed at its place."""
+SPEED_S = 0.7
+"""Speeds are kept for so long to count."""
+GONE_S = 3.0
+"""A gap in the pictures after which everything begins anew."""
+LEAST_USUAL = 20
+"""Speeds that must be known before one is unusual."""
+NEAR = 1.0
+"""Heights: what stays within is at one place."""
+STILL = 0.06
+"""Heights a second; slower is not moving."""
+MOSTLY = 0.6
+"""Share of the picture that is changed when a camera is covered, or turned away."""
+BLUNT = 0.25
+UNIFORM = 6.0
+"""Grey levels of standard deviation: a picture with less shows nothing."""
+LASTING_S = 2.0
+
+
+class _Blob(msgspec.Struct, frozen=True):
+    """Pixels of the small picture."""
+
+    x: float
+    """Middle of its foot."""
+    y: float
+    width: float
+    height: float
+    area: float
+
+
+class _Track:
+    """One thing, from blob to blob."""
+
+    __slots__ = (
+        "anchor",
+        "anchor_s",
+        "born_s",
+        "box",
+        "cut",
+        "fastest",
+        "flat_s",
+        "flattened",
+        "heading",
+        "height",
+        "holds",
+        "longest",
+        "origin",
+        "seen_s",
+        "shapes",
+        "still",
+        "still_s",
+        "trail",
+        "travelled",
+        "vx",
+        "vy",
+        "zones",
+    )
+
+    def __init__(self, blob: _Blob, now_s: float) -> None:
+        self.born_s = self.seen_s = self.anchor_s = now_s
+        self.box = blob
+        self.height = blob.height
+        self.origin = self.anchor = (blob.x, blob.y)
+        self.vx = self.vy = 0.0
+        self.trail: deque[tuple[float, float, float]] = deque([(now_s, blob.x, blob.y)], maxlen=64)
+        self.shapes: deque[tuple[float, float]] = deque([(now_s, blob.width / blob.height)], maxlen=64)
+        self.cut = False
+        """Its last box was another size all at once: it met or left something."""
+        self.holds = 0.0
+        self.fastest = self.heading = self.travelled = self.longest = self.still = 0.0
+        self.still_s = now_s
+        self.flattened, self.flat_s = 1.0, math.inf
+        self.zones: dict[str, list[float]] = {}
+        """By name: seconds inside, against in widths, seconds against."""
+
+    def follow(self, blob: _Blob, now_s: float) -> None:
+        step_s = max(now_s - self.seen_s, 1e-3)
+        merged = not 0.55 < blob.area / max(self.box.area, 1.0) < 1.8
+        if merged and not self.cut:
+            # what is one blob now was two, or the other way round: where it is says little about how it moves
+            self.trail.clear()
+            self.shapes.clear()
+        self.cut = merged
+        self.vx += 0.5 * ((blob.x - self.box.x) / step_s - self.vx)
+        self.vy += 0.5 * ((blob.y - self.box.y) / step_s - self.vy)
+        self.height += 0.2 * (blob.height - self.height)
+        self.box, self.seen_s = blob, now_s
+        self.trail.append((now_s, blob.x, blob.y))
+        self.shapes.append((now_s, blob.width / max(blob.height, 1.0)))
+        self.travelled = max(self.travelled, math.dist(self.origin, (blob.x, blob.y)) / WIDTH)
+        if math.dist(self.anchor, (blob.x, blob.y)) > NEAR * self.height:
+            self.anchor, self.anchor_s = (blob.x, blob.y), now_s
+        self.longest = max(self.longest, now_s - self.anchor_s)
+        self.holds = self._speed(now_s)
+        if self.holds >= STILL or len(self.trail) < 3:
+            self.still_s = now_s
+        self.still = max(self.still, now_s - self.still_s)
+        self._flatten(now_s)
+
+    def _speed(self, now_s: float) -> float:
+        """Own heights a second over the last SPEED_S: the way from end to end; 0 before there is so much."""
+        begin = next((one for one in self.trail if one[0] >= now_s - SPEED_S - 0.15), None)
+        if begin is None or now_s - begin[0] < SPEED_S - 0.15:
+            return 0.0
+        dx, dy = self.box.x - begin[1], self.box.y - begin[2]
+        speed = math.hypot(dx, dy) / (now_s - begin[0]) / max(self.height, 1.0)
+        if speed > self.fastest:
+            self.fastest = speed
+            self.heading = math.degrees(math.atan2(dx, -dy)) % 360
+        return speed
+
+    def _flatten(self, now_s: float) -> None:
+        """Whether it became flat at once, and stayed so: a second ago it was upright."""
+        before = next((shape for at_s, shape in self.shapes if now_s - 1.2 <= at_s <= now_s - 0.6), None)
+        if before is None:
+            return
+        times = self.shapes[-1][1] / max(before, 0.05)
+        if times > 1.8 and self.shapes[-1][1] > 1.0:
+            self.flattened, self.flat_s = max(self.flattened, times), min(self.flat_s, now_s)
+        elif self.flat_s < math.inf and self.shapes[-1][1] < 0.8:
+            self.flattened, self.flat_s = 1.0, math.inf
+
+    def forget_peaks(self, now_s: float) -> None:
+        """A new window: what was fastest before does not count in it; how long it has stayed does."""
+        self.fastest = self.holds
+        self.flattened, self.flat_s = 1.0, math.inf
+        self.longest, self.still = now_s - self.anchor_s, now_s - self.still_s
+        self.zones = {}
+
+    def measured(self, now_s: float, rows: int) -> Track:
+        return Track(
+            age_s=round(self.seen_s - self.born_s, 2),
+            x=_share(self.box.x, WIDTH),
+            y=_share(self.box.y, rows),
+            width=_share(self.box.width, WIDTH),
+            height=_share(self.box.height, rows),
+            speed=round(self.fastest, 3),
+            heading=round(self.heading, 1),
+            travelled=round(self.travelled, 3),
+            dwell_s=round(self.longest, 2),
+            still_s=round(self.still, 2),
+            flattened=round(self.flattened if now_s - self.flat_s >= 1.0 else 1.0, 2),
+        )
+
+
+class Window(msgspec.Struct, frozen=True):
+    """What was measured from a window's beginning until now."""
+
+    scene: Scene
+    tracks: tuple[Track, ...]
+    zones: tuple[ZoneEvidence, ...]
+
+
+class SceneMeter:
+    """Belongs to one thread. Times are seconds on the source's time line, and go forward but for gaps."""
+
+    def __init__(self) -> None:
+        self.crops: deque[tuple[float, tuple[float, float, float, float]]] = deque(maxlen=8)
+        self._speeds: deque[float] = deque(maxlen=512)
+        self._sizes: deque[float] = deque(maxlen=512)
+        self._counts: deque[int] = deque(maxlen=512)
+        self._sharp: deque[float] = deque(maxlen=256)
+        self._noted_s = -math.inf
+        self._reset()
+
+    def _reset(self) -> None:
+        self._background: np.ndarray | None = None
+        self._tracks: list[_Track] = []
+        self._now_s = self._begun_s = 0.0
+        self._rows = 90
+        self._open = False
+        self._blinded_since = self._dull_since = self._changed_since = math.inf
+        self._lately: deque[tuple[float, int, float]] = deque(maxlen=128)
+        self._clear_window()
+
+    def _clear_window(self) -> None:
+        self._count_begin = self._count_peak = self._outward = 0
+        self._largest = self._blinded_s = self._changed = 0.0
+        self._sharpness = 1.0
+        self._done: list[_Track] = []
+
+    def begin(self) -> None:
+        """Something begins to go on: from now on it is measured for its own sake, and is not what is usual."""
+        if self._open:
+            return
+        self._open = True
+        self._begun_s = self._now_s
+        self._clear_window()
+        self._count_begin = self._count_peak = len(self._moving())
+        for track in self._tracks:
+            track.forget_peaks(self._now_s)
+
+    def end(self) -> None:
+        """What went on is over."""
+        self._open = False
+
+    @property
+    def is_open(self) -> bool:
+        return self._open
+
+    def look(self, pixels: np.ndarray, now_s: float, zones: Sequence[Zone] = ()) -> None:
+        """`pixels` (h * 3 // 2, w) uint8 I420 of an analysed frame; `zones` that hold now."""
+        if not 0 <= now_s - self._now_s < LOOP_GAP_S and self._background is not None:
+            was_open = self._open
+            self._reset()
+            self._open = was_open
+        step_s = min(max(now_s - self._now_s, 0.0), GONE_S)
+        if step_s >= GONE_S:
+            self._tracks = []
+        luma = planes(pixels)[0]
+        self._rows = rows = max(16, round(luma.shape[0] * WIDTH / luma.shape[1]))
+        small = cv2.resize(luma, (WIDTH, rows), interpolation=cv2.INTER_AREA)
+        self._now_s = now_s
+        if self._background is None or self._background.shape != small.shape:
+            self._background = small.astype(np.float32)
+            return
+        difference = cv2.absdiff(small, cv2.convertScaleAbs(self._background))
+        mask = cv2.threshold(difference, DIFFERENT, 255, cv2.THRESH_BINARY)[1]
+        changed = cv2.countNonZero(mask) / mask.size
+        self._see_all(small, changed, now_s)
+        quiet = cv2.bitwise_not(mask)
+        cv2.accumulateWeighted(small, self._background, 1 - math.exp(-step_s / BACKGROUND_S), quiet)
+        cv2.accumulateWeighted(small, self._background, 1 - math.exp(-step_s / ABSORB_S), mask)
+        if changed < MOSTLY:
+            self._track(self._blobs(mask), now_s)
+        self._in_zones(zones, step_s)
+        self._see_together()
+        if not self._open:
+            self._note_usual(now_s)
+
+    # ---- the whole picture
+
+    def _see_all(self, small: np.ndarray, changed: float, now_s: float) -> None:
+        detail = float(cv2.mean(cv2.absdiff(small, cv2.blur(small, (3, 3))))[0])
+        deviation = float(cv2.meanStdDev(small)[1][0, 0])
+        usual = float(np.median(self._sharp)) if len(self._sharp) >= 8 else detail
+        sharpness = detail / max(usual, 0.05)
+        self._lately.append((now_s, round(1000 * changed), sharpness))
+        while self._lately[0][0] < now_s - LASTING_S:
+            self._lately.popleft()
+        if now_s - self._begun_s >= LASTING_S:
+            self._changed = max(self._changed, min(one[1] for one in self._lately) / 1000)
+            self._sharpness = min(self._sharpness, max(one[2] for one in self._lately))
+        blind = changed > MOSTLY or sharpness < BLUNT or deviation < UNIFORM
+        self._blinded_since = min(self._blinded_since, now_s) if blind else math.inf
+        if blind:
+            self._blinded_s = max(self._blinded_s, now_s - self._blinded_since)
+        elif not self._open and (not self._sharp or now_s - self._noted_s >= 1.0):
+            self._sharp.append(detail)
+
+    def _note_usual(self, now_s: float) -> None:
+        if now_s - self._noted_s < 1.0 and now_s >= self._noted_s:
+            return
+        self._noted_s = now_s
+        moving = self._moving()
+        self._counts.append(len(moving))
+        for track in moving:
+            if track.holds > STILL and not track.cut:
+                self._speeds.append(track.holds)
+                self._sizes.append(track.box.width * track.box.height / (WIDTH * self._rows))
+
+    # ---- blobs and tracks
+
+    def _blobs(self, mask: np.ndarray) -> list[_Blob]:
+        joined = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, _UPRIGHT)
+        count, _, stats, _ = cv2.connectedComponentsWithStats(joined, connectivity=8)
+        least = MIN_AREA * mask.size
+        found = stats[1:count]
+        found = found[found[:, cv2.CC_STAT_AREA] >= least]
+        if len(found) > MOST:
+            found = found[np.argsort(-found[:, cv2.CC_STAT_AREA])[:MOST]]
+        return [
+            _Blob(left + width / 2, float(top + height), float(width), float(height), float(area))
+            for left, top, width, height, area in found.tolist()
+        ]
+
+    def _track(self, blobs: list[_Blob], now_s: float) -> None:
+        """Each blob to the track that is expected nearest, the surest first; the others begin or end tracks."""
+        pairs: list[tuple[float, int, int]] = []
+        for number, track in enumerate(self._tracks):
+            gap_s = now_s - track.seen_s
+            at_x, at_y = track.box.x + track.vx * gap_s, track.box.y + track.vy * gap_s
+            reach = (0.6 + 2.0 * min(gap_s, 1.0)) * max(track.height, 4.0)
+            for index, blob in enumerate(blobs):
+                away = math.hypot(blob.x - at_x, blob.y - at_y)
+                if away < reach:
+                    unlike = abs(math.log(max(blob.area, 1) / max(track.box.area, 1)))
+                    pairs.append((away / max(track.height, 4.0) + 0.4 * unlike, number, index))
+        pairs.sort()
+        taken: set[int] = set()
+        followed: set[int] = set()
+        for _, number, index in pairs:
+            if number not in followed and index not in taken:
+                self._tracks[number].follow(blobs[index], now_s)
+                followed.add(number)
+                taken.add(index)
+        kept: list[_Track] = []
+        for track in self._tracks:
+            staying = track.longest > 2 * LOST_S
+            if now_s - track.seen_s <= (STAYING_LOST_S if staying else LOST_S):
+                kept.append(track)
+            elif self._open and track.seen_s - track.born_s >= SPEED_S:
+                self._done.append(track)
+                del self._done[: -4 * MOST]
+        self._tracks = kept + [_Track(blob, now_s) for index, blob in enumerate(blobs) if index not in taken]
+        del self._tracks[2 * MOST :]
+        self._largest = max([self._largest, *(blob.area / (WIDTH * self._rows) for blob in blobs)])
+
+    def _moving(self) -> list[_Track]:
+        return [one for one in self._tracks if one.seen_s == self._now_s and one.seen_s - one.born_s >= 0.3]
+
+    def _see_together(self) -> None:
+        """Whether several go fast away from one place, in different directions."""
+        moving = self._moving()
+        self._count_peak = max(self._count_peak, len(moving))
+        usual, spread = self._usual()
+        limit = max(1.6 * usual, usual + 4 * spread, 1.0)
+        fast = [one for one in moving if math.hypot(one.vx, one.vy) / max(one.height, 4.0) > limit]
+        if len(fast) < 3:
+            return
+        middle_x = sum(one.box.x for one in fast) / len(fast)
+        middle_y = sum(one.box.y for one in fast) / len(fast)
+        outward = 0
+        sum_x = sum_y = 0.0
+        for one in fast:
+            speed = math.hypot(one.vx, one.vy)
+            away = math.hypot(one.box.x - middle_x, one.box.y - middle_y)
+            along = ((one.box.x - middle_x) * one.vx + (one.box.y - middle_y) * one.vy) / max(away * speed, 1e-6)
+            outward += along > 0.5
+            sum_x, sum_y = sum_x + one.vx / speed, sum_y + one.vy / speed
+        if math.hypot(sum_x, sum_y) / len(fast) < 0.6:
+            self._outward = max(self._outward, outward)
+
+    def _in_zones(self, zones: Sequence[Zone], step_s: float) -> None:
+        for zone in zones:
+            if zone.kind is ZoneKind.PRIVACY or zone.kind is ZoneKind.IGNORE:
+                continue
+            for track in self._moving():
+                if not contains(zone.points, _share(track.box.x, WIDTH), _share(track.box.y, self._rows)):
+                    continue
+                held = track.zones.setdefault(zone.name, [0.0, 0.0, 0.0])
+                held[0] += step_s
+                if zone.direction is None or track.cut or track.holds < 0.15:
+                    continue
+                ahead = math.radians(zone.direction)
+                against = -(track.vx * math.sin(ahead) - track.vy * math.cos(ahead))
+                speed = math.hypot(track.vx, track.vy)
+                if against > 0.7 * speed:
+                    held[1] += against * step_s / WIDTH
+                    held[2] += step_s
+                elif against < -0.7 * speed:
+                    held[1] = max(0.0, held[1] + against * step_s / WIDTH)
+
+    def _usual(self) -> tuple[float, float]:
+        if len(self._speeds) < LEAST_USUAL:
+            return 0.0, 0.0
+        speeds = np.array(self._speeds)
+        median = float(np.median(speeds))
+        return median, float(np.median(np.abs(speeds - median)))
+
+    # ---- what came out
+
+    def box_near(self, x: float, y: float) -> tuple[float, float, float, float] | None:
+        """(left, top, right, bottom), fractions, of the thing that is nearest to a place; None where nothing moves."""
+        moving = self._moving()
+        if not moving:
+            return None
+        to_x, to_y = x * WIDTH, y * self._rows
+        one = min(moving, key=lambda track: math.hypot(track.box.x - to_x, track.box.y - track.box.height / 2 - to_y))
+        box = one.box
+        return (
+            _share(box.x - box.width / 2, WIDTH),
+            _share(box.y - box.height, self._rows),
+            _share(box.x + box.width / 2, WIDTH),
+            _share(box.y, self._rows),
+        )
+
+    def window(self, zones: Sequence[Zone] = ()) -> Window:
+        """All since `begin`; may be asked again and again."""
+        now_s = self._now_s
+        usual, spread = self._usual()
+        everything = [one for one in (*self._done, *self._tracks) if one.seen_s - one.born_s >= 0.5]
+        chosen: dict[int, _Track] = {}
+        for value, most in ((lambda one: one.fastest, 3), (lambda one: one.longest, 2), (lambda one: one.flattened, 1)):
+            for one in sorted(everything, key=value, reverse=True)[:most]:
+                chosen[id(one)] = one
+        scene = Scene(
+            usual_speed=round(usual, 3),
+            usual_spread=round(spread, 3),
+            usual_size=round(float(np.median(self._sizes)), 5) if self._sizes else 0.0,
+            usual_count=float(np.median(self._counts)) if self._counts else 0.0,
+            largest=round(self._largest, 4),
+            count_begin=self._count_begin,
+            count_peak=self._count_peak,
+            count_end=len(self._moving()),
+            outward=self._outward,
+            changed=round(self._changed, 3),
+            blinded_s=round(self._blinded_s, 2),
+            sharpness=round(self._sharpness, 3),
+        )
+        found: list[ZoneEvidence] = []
+        for zone in zones:
+            held = [one.zones[zone.name] for one in everything if zone.name in one.zones]
+            if held:
+                found.append(
+                    ZoneEvidence(
+                        name=zone.name,
+                        kind=zone.kind,
+                        direction=zone.direction,
+                        inside_s=round(max(one[0] for one in held), 2),
+                        against=round(max(one[1] for one in held), 3),
+                        against_s=round(max(one[2] for one in held), 2),
+                    )
+                )
+        return Window(scene, tuple(one.measured(now_s, self._rows) for one in chosen.values())[:8], tuple(found))
+
+
+_UPRIGHT = cv2.getStructuringElement(cv2.MORPH_RECT, (3, 5))
+LOOP_GAP_S = 500.0
+"""Of the source's own time: a file began anew."""
+
+
+def _share(value: float, whole: float) -> float:
+    return round(min(max(value / whole, 0.0), 1.0), 4)
