@@ -20,7 +20,7 @@ from workers.camera.pixels import planes
 __all__ = ["SceneMeter", "Window"]
 
 WIDTH = 160
-DIFFERENT = 14
+DIFFERENT = 12
 """Grey levels from the background: above the noise of a small picture, below the contrast of clothes."""
 BACKGROUND_S = 20.0
 """Time constant of the background where nothing is in front of it."""
@@ -50,14 +50,19 @@ BLUNT = 0.25
 UNIFORM = 6.0
 """Grey levels of standard deviation: a picture with less shows nothing."""
 LASTING_S = 2.0
+BANDS = 8
+"""Of the picture's height, in which things are about as tall."""
 
 
 class _Blob(msgspec.Struct, frozen=True):
     """Pixels of the small picture."""
 
     x: float
-    """Middle of its foot."""
+    """Of its middle, by weight: limbs that swing hardly move it."""
     y: float
+    """Of its foot."""
+    middle: float
+    """Of its middle, from the top."""
     width: float
     height: float
     area: float
@@ -69,6 +74,7 @@ class _Track:
     __slots__ = (
         "anchor",
         "anchor_s",
+        "area",
         "born_s",
         "box",
         "cut",
@@ -79,6 +85,7 @@ class _Track:
         "height",
         "holds",
         "longest",
+        "measure",
         "origin",
         "seen_s",
         "shapes",
@@ -94,10 +101,11 @@ class _Track:
     def __init__(self, blob: _Blob, now_s: float) -> None:
         self.born_s = self.seen_s = self.anchor_s = now_s
         self.box = blob
-        self.height = blob.height
+        self.height, self.area = blob.height, blob.area
+        self.measure = max(blob.height, 3.0)
         self.origin = self.anchor = (blob.x, blob.y)
         self.vx = self.vy = 0.0
-        self.trail: deque[tuple[float, float, float]] = deque([(now_s, blob.x, blob.y)], maxlen=64)
+        self.trail: deque[tuple[float, float, float]] = deque([(now_s, blob.x, blob.middle)], maxlen=64)
         self.shapes: deque[tuple[float, float]] = deque([(now_s, blob.width / blob.height)], maxlen=64)
         self.cut = False
         """Its last box was another size all at once: it met or left something."""
@@ -108,22 +116,25 @@ class _Track:
         self.zones: dict[str, list[float]] = {}
         """By name: seconds inside, against in widths, seconds against."""
 
-    def follow(self, blob: _Blob, now_s: float) -> None:
+    def follow(self, blob: _Blob, now_s: float, usual_height: float) -> None:
+        """`usual_height` of what moves there: a part of something is not measured by its own."""
         step_s = max(now_s - self.seen_s, 1e-3)
-        merged = not 0.55 < blob.area / max(self.box.area, 1.0) < 1.8
-        if merged and not self.cut:
+        grown = blob.area / max(self.area, 1.0)
+        taller = blob.height / max(self.height, 1.0)
+        self.cut = not (0.6 < grown < 1.6 and 0.75 < taller < 1.33)
+        if self.cut:
             # what is one blob now was two, or the other way round: where it is says little about how it moves
             self.trail.clear()
-            self.shapes.clear()
-        self.cut = merged
+        self.area += 0.3 * (blob.area - self.area)
         self.vx += 0.5 * ((blob.x - self.box.x) / step_s - self.vx)
         self.vy += 0.5 * ((blob.y - self.box.y) / step_s - self.vy)
         self.height += 0.2 * (blob.height - self.height)
+        self.measure = max(self.height, 0.7 * usual_height, 3.0)
         self.box, self.seen_s = blob, now_s
-        self.trail.append((now_s, blob.x, blob.y))
+        self.trail.append((now_s, blob.x, blob.middle))
         self.shapes.append((now_s, blob.width / max(blob.height, 1.0)))
         self.travelled = max(self.travelled, math.dist(self.origin, (blob.x, blob.y)) / WIDTH)
-        if math.dist(self.anchor, (blob.x, blob.y)) > NEAR * self.height:
+        if math.dist(self.anchor, (blob.x, blob.y)) > NEAR * self.measure:
             self.anchor, self.anchor_s = (blob.x, blob.y), now_s
         self.longest = max(self.longest, now_s - self.anchor_s)
         self.holds = self._speed(now_s)
@@ -134,11 +145,18 @@ class _Track:
 
     def _speed(self, now_s: float) -> float:
         """Own heights a second over the last SPEED_S: the way from end to end; 0 before there is so much."""
-        begin = next((one for one in self.trail if one[0] >= now_s - SPEED_S - 0.15), None)
-        if begin is None or now_s - begin[0] < SPEED_S - 0.15:
+        lately = [one for one in self.trail if one[0] >= now_s - SPEED_S - 0.15]
+        if len(lately) < 3 or now_s - lately[0][0] < SPEED_S - 0.15:
             return 0.0
-        dx, dy = self.box.x - begin[1], self.box.y - begin[2]
-        speed = math.hypot(dx, dy) / (now_s - begin[0]) / max(self.height, 1.0)
+        begin, half, end = lately[0], lately[len(lately) // 2], lately[-1]
+        dx, dy = end[1] - begin[1], end[2] - begin[2]
+        speed = math.hypot(dx, dy) / (end[0] - begin[0]) / self.measure
+        halves = [
+            math.dist(two[1:], one[1:]) / max(two[0] - one[0], 1e-3) / self.measure
+            for one, two in ((begin, half), (half, end))
+        ]
+        # what jumps goes all its way at once
+        speed = min(speed, 1.6 * min(halves))
         if speed > self.fastest:
             self.fastest = speed
             self.heading = math.degrees(math.atan2(dx, -dy)) % 360
@@ -196,6 +214,9 @@ class SceneMeter:
         self._counts: deque[int] = deque(maxlen=512)
         self._sharp: deque[float] = deque(maxlen=256)
         self._noted_s = -math.inf
+        self._heights: list[deque[float]] = [deque(maxlen=128) for _ in range(BANDS)]
+        self._usual_heights: dict[int, float] = {}
+        self._usual_speed = (0.0, 0.0)
         self._reset()
 
     def _reset(self) -> None:
@@ -242,17 +263,19 @@ class SceneMeter:
         step_s = min(max(now_s - self._now_s, 0.0), GONE_S)
         if step_s >= GONE_S:
             self._tracks = []
-        luma = planes(pixels)[0]
+        luma, u, v = planes(pixels)
         self._rows = rows = max(16, round(luma.shape[0] * WIDTH / luma.shape[1]))
-        small = cv2.resize(luma, (WIDTH, rows), interpolation=cv2.INTER_AREA)
+        # what is as bright as what is behind it may have another colour
+        small = cv2.merge([cv2.resize(one, (WIDTH, rows), interpolation=cv2.INTER_AREA) for one in (luma, u, v)])
         self._now_s = now_s
         if self._background is None or self._background.shape != small.shape:
             self._background = small.astype(np.float32)
             return
         difference = cv2.absdiff(small, cv2.convertScaleAbs(self._background))
-        mask = cv2.threshold(difference, DIFFERENT, 255, cv2.THRESH_BINARY)[1]
+        most = cv2.max(cv2.max(difference[..., 0], difference[..., 1]), difference[..., 2])
+        mask = cv2.threshold(most, DIFFERENT, 255, cv2.THRESH_BINARY)[1]
         changed = cv2.countNonZero(mask) / mask.size
-        self._see_all(small, changed, now_s)
+        self._see_all(small[..., 0], changed, now_s)
         quiet = cv2.bitwise_not(mask)
         cv2.accumulateWeighted(small, self._background, 1 - math.exp(-step_s / BACKGROUND_S), quiet)
         cv2.accumulateWeighted(small, self._background, 1 - math.exp(-step_s / ABSORB_S), mask)
@@ -293,20 +316,25 @@ class SceneMeter:
             if track.holds > STILL and not track.cut:
                 self._speeds.append(track.holds)
                 self._sizes.append(track.box.width * track.box.height / (WIDTH * self._rows))
+                self._heights[self._band(track.box.y)].append(track.box.height)
+        self._usual_heights = {
+            band: float(np.median(seen)) for band, seen in enumerate(self._heights) if len(seen) >= 8
+        }
+        self._usual_speed = self._median_speed()
 
     # ---- blobs and tracks
 
     def _blobs(self, mask: np.ndarray) -> list[_Blob]:
         joined = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, _UPRIGHT)
-        count, _, stats, _ = cv2.connectedComponentsWithStats(joined, connectivity=8)
-        least = MIN_AREA * mask.size
-        found = stats[1:count]
-        found = found[found[:, cv2.CC_STAT_AREA] >= least]
-        if len(found) > MOST:
-            found = found[np.argsort(-found[:, cv2.CC_STAT_AREA])[:MOST]]
+        count, _, stats, middles = cv2.connectedComponentsWithStats(joined, connectivity=8)
+        area = stats[1:count, cv2.CC_STAT_AREA]
+        largest = np.argsort(-area, kind="stable")[:MOST] + 1
+        largest = largest[stats[largest, cv2.CC_STAT_AREA] >= MIN_AREA * mask.size]
         return [
-            _Blob(left + width / 2, float(top + height), float(width), float(height), float(area))
-            for left, top, width, height, area in found.tolist()
+            _Blob(x, float(top + height), y, float(width), float(height), float(area))
+            for (_, top, width, height, area), (x, y) in zip(
+                stats[largest].tolist(), middles[largest].tolist(), strict=True
+            )
         ]
 
     def _track(self, blobs: list[_Blob], now_s: float) -> None:
@@ -326,7 +354,7 @@ class SceneMeter:
         followed: set[int] = set()
         for _, number, index in pairs:
             if number not in followed and index not in taken:
-                self._tracks[number].follow(blobs[index], now_s)
+                self._tracks[number].follow(blobs[index], now_s, self._height_at(blobs[index].y))
                 followed.add(number)
                 taken.add(index)
         kept: list[_Track] = []
@@ -341,6 +369,13 @@ class SceneMeter:
         del self._tracks[2 * MOST :]
         self._largest = max([self._largest, *(blob.area / (WIDTH * self._rows) for blob in blobs)])
 
+    def _height_at(self, y: float) -> float:
+        """The usual height of what stands there; 0 where it is not known."""
+        return self._usual_heights.get(self._band(y), 0.0)
+
+    def _band(self, y: float) -> int:
+        return min(int(BANDS * y / self._rows), BANDS - 1)
+
     def _moving(self) -> list[_Track]:
         return [one for one in self._tracks if one.seen_s == self._now_s and one.seen_s - one.born_s >= 0.3]
 
@@ -348,9 +383,9 @@ class SceneMeter:
         """Whether several go fast away from one place, in different directions."""
         moving = self._moving()
         self._count_peak = max(self._count_peak, len(moving))
-        usual, spread = self._usual()
+        usual, spread = self._usual_speed
         limit = max(1.6 * usual, usual + 4 * spread, 1.0)
-        fast = [one for one in moving if math.hypot(one.vx, one.vy) / max(one.height, 4.0) > limit]
+        fast = [one for one in moving if one.holds > limit and not one.cut]
         if len(fast) < 3:
             return
         middle_x = sum(one.box.x for one in fast) / len(fast)
@@ -386,7 +421,7 @@ class SceneMeter:
                 elif against < -0.7 * speed:
                     held[1] = max(0.0, held[1] + against * step_s / WIDTH)
 
-    def _usual(self) -> tuple[float, float]:
+    def _median_speed(self) -> tuple[float, float]:
         if len(self._speeds) < LEAST_USUAL:
             return 0.0, 0.0
         speeds = np.array(self._speeds)
@@ -413,7 +448,7 @@ class SceneMeter:
     def window(self, zones: Sequence[Zone] = ()) -> Window:
         """All since `begin`; may be asked again and again."""
         now_s = self._now_s
-        usual, spread = self._usual()
+        usual, spread = self._usual_speed
         everything = [one for one in (*self._done, *self._tracks) if one.seen_s - one.born_s >= 0.5]
         chosen: dict[int, _Track] = {}
         for value, most in ((lambda one: one.fastest, 3), (lambda one: one.longest, 2), (lambda one: one.flattened, 1)):
@@ -450,7 +485,7 @@ class SceneMeter:
         return Window(scene, tuple(one.measured(now_s, self._rows) for one in chosen.values())[:8], tuple(found))
 
 
-_UPRIGHT = cv2.getStructuringElement(cv2.MORPH_RECT, (3, 5))
+_UPRIGHT = cv2.getStructuringElement(cv2.MORPH_RECT, (3, 7))
 LOOP_GAP_S = 500.0
 """Of the source's own time: a file began anew."""
 
