@@ -17,7 +17,7 @@ from core.events.evidence import Evidence, FrameRole, KeyFrame, Scene, Track
 from tests.events import make_event
 from workers.inference.vlm import Incident
 
-__all__ = ["FakeVlm", "Said", "VERDICT", "WORDS", "make_incident", "make_track", "written_frame"]
+__all__ = ["VERDICT", "WORDS", "FakeVlm", "Said", "make_incident", "make_track", "written_frame"]
 
 VERDICT = {
     "verdict": "confirmed",

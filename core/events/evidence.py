@@ -90,6 +90,8 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
     count_end: int = 0
     outward: int = 0
     """How many went fast away from one place in different directions at the same time, at most."""
+    stayed_s: float = 0.0
+    """How long something was at one place without a break, at most, where usually nothing stays."""
     changed: float = 0.0
     """Share of the picture that was not as usual, that it kept for 2 s, at most."""
     blinded_s: float = 0.0

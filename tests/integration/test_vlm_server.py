@@ -163,7 +163,8 @@ def test_a_missing_description_takes_nothing_from_the_verdict(analyzer_of, incid
     with FakeVlm(Said(content=VERDICT), Said(status=500)) as server:
         said = analyzer_of(server.url, retries=0).analyze(incident, EVERYTHING, soon()).analysis
     assert (said.status, said.vlm_type) == ("ok", VlmType.FIGHTING)
-    assert said.description and said.description_ko
+    assert said.description
+    assert said.description_ko
 
 
 def test_an_address_that_is_not_allowed_is_never_called(analyzer_of, config, incident):
@@ -250,7 +251,11 @@ def test_text_in_the_picture_lowers_no_severity_and_calls_no_tool(analyzer_of, c
 
 
 def test_what_a_model_writes_is_shown_without_links_and_invisible_characters(analyzer_of, incident):
-    words = {"description": "Look\u202e at http://evil.example/x \x00now", "title": "a\nb", "visible_text": ["\u200bhi"]}
+    words = {
+        "description": "Look\u202e at http://evil.example/x \x00now",
+        "title": "a\nb",
+        "visible_text": ["\u200bhi"],
+    }
     with FakeVlm(Said(content=VERDICT), Said(content=words)) as server:
         said = analyzer_of(server.url).analyze(incident, EVERYTHING, soon()).analysis
     assert (said.title, said.description, said.visible_text) == ("a b", "Look at [link] now", ("hi",))

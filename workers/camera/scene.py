@@ -26,6 +26,8 @@ BACKGROUND_S = 20.0
 """Time constant of the background where nothing is in front of it."""
 ABSORB_S = 180.0
 """And where something is: what stays becomes part of it only slowly."""
+LEARN_S = 12.0
+"""Until so much was seen, what is usual is not known."""
 MIN_AREA = 0.0006
 """Share of the picture; what is smaller is noise."""
 MOST = 48
@@ -49,6 +51,15 @@ MOSTLY = 0.6
 BLUNT = 0.25
 UNIFORM = 6.0
 """Grey levels of standard deviation: a picture with less shows nothing."""
+CELL = 4
+"""Pixels of the small picture: a place."""
+PARTING_TIMES = 1.8
+"""The usual speed: who parts goes faster."""
+BREAK_S = 1.0
+"""What left a place for longer has not stayed."""
+BUSY_S = 120.0
+BUSY = 0.4
+"""Share of the time in which something is at a place that is busy: nobody stays there alone."""
 LASTING_S = 2.0
 BANDS = 8
 """Of the picture's height, in which things are about as tall."""
@@ -121,10 +132,11 @@ class _Track:
         step_s = max(now_s - self.seen_s, 1e-3)
         grown = blob.area / max(self.area, 1.0)
         taller = blob.height / max(self.height, 1.0)
-        self.cut = not (0.6 < grown < 1.6 and 0.75 < taller < 1.33)
+        self.cut = not (0.5 < grown < 1.9 and 0.7 < taller < 1.45)
         if self.cut:
             # what is one blob now was two, or the other way round: where it is says little about how it moves
             self.trail.clear()
+            self.area, self.height = blob.area, blob.height
         self.area += 0.3 * (blob.area - self.area)
         self.vx += 0.5 * ((blob.x - self.box.x) / step_s - self.vx)
         self.vy += 0.5 * ((blob.y - self.box.y) / step_s - self.vy)
@@ -214,6 +226,7 @@ class SceneMeter:
         self._counts: deque[int] = deque(maxlen=512)
         self._sharp: deque[float] = deque(maxlen=256)
         self._noted_s = -math.inf
+        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         self._heights: list[deque[float]] = [deque(maxlen=128) for _ in range(BANDS)]
         self._usual_heights: dict[int, float] = {}
         self._usual_speed = (0.0, 0.0)
@@ -221,6 +234,10 @@ class SceneMeter:
 
     def _reset(self) -> None:
         self._background: np.ndarray | None = None
+        self._seen_s = 0.0
+        self._before: np.ndarray | None = None
+        self._since: np.ndarray | None = None
+        self._last = self._busy = np.zeros((0, 0), np.float32)
         self._tracks: list[_Track] = []
         self._now_s = self._begun_s = 0.0
         self._rows = 90
@@ -234,6 +251,8 @@ class SceneMeter:
         self._largest = self._blinded_s = self._changed = 0.0
         self._sharpness = 1.0
         self._done: list[_Track] = []
+        self._parting: deque[int] = deque([0, 0, 0], maxlen=3)
+        self._stayed_s = 0.0
 
     def begin(self) -> None:
         """Something begins to go on: from now on it is measured for its own sake, and is not what is usual."""
@@ -277,13 +296,17 @@ class SceneMeter:
         changed = cv2.countNonZero(mask) / mask.size
         self._see_all(small[..., 0], changed, now_s)
         quiet = cv2.bitwise_not(mask)
-        cv2.accumulateWeighted(small, self._background, 1 - math.exp(-step_s / BACKGROUND_S), quiet)
-        cv2.accumulateWeighted(small, self._background, 1 - math.exp(-step_s / ABSORB_S), mask)
-        if changed < MOSTLY:
+        # at first it is the mean of all that was seen, so that what stood in the first picture leaves no ghost
+        self._seen_s += step_s
+        for constant_s, where in ((BACKGROUND_S, quiet), (ABSORB_S if self._seen_s > LEARN_S else self._seen_s, mask)):
+            rate = 1 - math.exp(-step_s / max(min(constant_s, self._seen_s), 1e-3))
+            cv2.accumulateWeighted(small, self._background, rate, where)
+        if changed < MOSTLY and self._seen_s > LEARN_S / 2:
             self._track(self._blobs(mask), now_s)
+            self._stay(mask, now_s, step_s)
         self._in_zones(zones, step_s)
-        self._see_together()
-        if not self._open:
+        self._see_together(small[..., 0], mask, step_s)
+        if not self._open and self._seen_s > LEARN_S:
             self._note_usual(now_s)
 
     # ---- the whole picture
@@ -321,6 +344,21 @@ class SceneMeter:
             band: float(np.median(seen)) for band, seen in enumerate(self._heights) if len(seen) >= 8
         }
         self._usual_speed = self._median_speed()
+
+    def _stay(self, mask: np.ndarray, now_s: float, step_s: float) -> None:
+        """How long each place has had something in it; who passes before it makes no break."""
+        size = (WIDTH // CELL, max(4, self._rows // CELL))
+        cells = cv2.dilate(cv2.resize(mask, size, interpolation=cv2.INTER_AREA), _AROUND) > 40
+        if self._since is None or self._since.shape != cells.shape:
+            self._since = np.full(cells.shape, now_s)
+            self._last = np.full(cells.shape, -math.inf)
+            self._busy = np.zeros(cells.shape, np.float32)
+        self._since[now_s - self._last > BREAK_S] = now_s
+        self._last[cells] = now_s
+        if not self._open:
+            self._busy += (cells - self._busy) * (1 - math.exp(-step_s / BUSY_S))
+        stays = np.where(cells & (self._busy < BUSY), now_s - self._since, 0.0)
+        self._stayed_s = max(self._stayed_s, float(stays.max()))
 
     # ---- blobs and tracks
 
@@ -379,27 +417,31 @@ class SceneMeter:
     def _moving(self) -> list[_Track]:
         return [one for one in self._tracks if one.seen_s == self._now_s and one.seen_s - one.born_s >= 0.3]
 
-    def _see_together(self) -> None:
-        """Whether several go fast away from one place, in different directions."""
-        moving = self._moving()
-        self._count_peak = max(self._count_peak, len(moving))
+    def _see_together(self, luma: np.ndarray, mask: np.ndarray, step_s: float) -> None:
+        """Whether several go fast away from each other: how many, by the area of what moves so.
+
+        People who part hide each other first and leave soon after: there is no time to follow each of them.
+        """
+        self._count_peak = max(self._count_peak, len(self._moving()))
+        before, self._before = self._before, luma
         usual, spread = self._usual_speed
-        limit = max(1.6 * usual, usual + 4 * spread, 1.0)
-        fast = [one for one in moving if one.holds > limit and not one.cut]
-        if len(fast) < 3:
+        if not self._open or before is None or not 0 < step_s < 0.5 or not usual:
             return
-        middle_x = sum(one.box.x for one in fast) / len(fast)
-        middle_y = sum(one.box.y for one in fast) / len(fast)
-        outward = 0
-        sum_x = sum_y = 0.0
-        for one in fast:
-            speed = math.hypot(one.vx, one.vy)
-            away = math.hypot(one.box.x - middle_x, one.box.y - middle_y)
-            along = ((one.box.x - middle_x) * one.vx + (one.box.y - middle_y) * one.vy) / max(away * speed, 1e-6)
-            outward += along > 0.5
-            sum_x, sum_y = sum_x + one.vx / speed, sum_y + one.vy / speed
-        if math.hypot(sum_x, sum_y) / len(fast) < 0.6:
-            self._outward = max(self._outward, outward)
+        flow = self._flow.calc(before, luma, np.zeros((*luma.shape, 2), np.float32)) / step_s
+        bands = [self._usual_heights.get(band, 0.0) for band in range(BANDS)]
+        known = [one for one in bands if one]
+        heights = np.repeat([one or float(np.median(known or [math.inf])) for one in bands], -(-self._rows // BANDS))
+        limit = heights[: self._rows, None] * max(PARTING_TIMES * usual, usual + 4 * spread)
+        person = 0.4 * float(np.median(self._sizes)) * mask.size
+        parting = 0
+        for axis in (0, 1):
+            along = flow[..., axis]
+            ahead = np.nonzero((mask > 0) & (along > limit))[1 - axis]
+            back = np.nonzero((mask > 0) & (along < -limit))[1 - axis]
+            if min(len(ahead), len(back)) >= person and ahead.mean() > back.mean():
+                parting = max(parting, round((len(ahead) + len(back)) / person))
+        self._parting.append(parting)
+        self._outward = max(self._outward, min(self._parting))
 
     def _in_zones(self, zones: Sequence[Zone], step_s: float) -> None:
         for zone in zones:
@@ -464,6 +506,7 @@ class SceneMeter:
             count_peak=self._count_peak,
             count_end=len(self._moving()),
             outward=self._outward,
+            stayed_s=round(self._stayed_s, 2),
             changed=round(self._changed, 3),
             blinded_s=round(self._blinded_s, 2),
             sharpness=round(self._sharpness, 3),
@@ -485,6 +528,7 @@ class SceneMeter:
         return Window(scene, tuple(one.measured(now_s, self._rows) for one in chosen.values())[:8], tuple(found))
 
 
+_AROUND = np.ones((3, 3), np.uint8)
 _UPRIGHT = cv2.getStructuringElement(cv2.MORPH_RECT, (3, 7))
 LOOP_GAP_S = 500.0
 """Of the source's own time: a file began anew."""

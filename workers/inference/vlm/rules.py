@@ -24,7 +24,7 @@ CAP, DIRECT_CAP, CANDIDATE_CAP, NOTHING = 0.60, 0.80, 0.35, 0.30
 """A measurement says what happened, not whether it matters: nobody may be surer than that."""
 
 SPEED_MADS = 6.0
-SPEED_TIMES = 1.7
+SPEED_TIMES = 2.4
 """And at least so many times the usual: where all go alike, the spread is small."""
 SPEED_LEAST = 1.6
 """Own heights a second where nothing is known of what is usual: a brisk walk is 1.0."""
@@ -45,12 +45,17 @@ class Hypothesis(msgspec.Struct, frozen=True):
     """One rule that holds. `strength` is 0..1 of its cap; `en`, `ko` say what was measured."""
 
     vlm_type: VlmType
-    rank: int
+    rank: float
     """The lower, the more it says."""
     cap: float
     strength: float
     en: str
     ko: str
+
+
+def _rank(times: float) -> float:
+    """Of those that measure different things in the same picture: what exceeds its limit most says most."""
+    return 4 - min(times, 3.0) / 2
 
 
 Rule = Callable[[Incident], Hypothesis | None]
@@ -98,7 +103,7 @@ def _fast(incident: Incident) -> Hypothesis | None:
     times_ko = f" (평소의 {one.speed / usual:.1f}배)" if usual else ""
     return Hypothesis(
         VlmType.RUNNING,
-        2,
+        _rank(one.speed / limit),
         CAP,
         min(1.0, 0.5 + 0.25 * one.speed / limit),
         f"something moved {_way(one)} at {one.speed:.1f} of its own heights a second{times}",
@@ -113,7 +118,7 @@ def _wrong_way(incident: Incident) -> Hypothesis | None:
         return None
     return Hypothesis(
         VlmType.WRONG_WAY,
-        3,
+        _rank(worst.against / AGAINST),
         DIRECT_CAP,
         min(1.0, 0.6 + worst.against),
         f"something went against the right way of {_name(worst.name)} for {worst.against_s:.1f} s, "
@@ -139,18 +144,16 @@ def _intrusion(incident: Incident) -> Hypothesis | None:
 
 
 def _loitering(incident: Incident) -> Hypothesis | None:
-    limit = incident.evidence.dwell_limit_s
-    staying = [one for one in incident.evidence.tracks if one.dwell_s >= limit and not _is_left(one)]
-    longest = max(staying, key=lambda one: one.dwell_s, default=None)
-    if longest is None:
+    limit, stayed_s = incident.evidence.dwell_limit_s, incident.evidence.scene.stayed_s
+    if stayed_s < limit or any(_is_left(one) for one in incident.evidence.tracks):
         return None
     return Hypothesis(
         VlmType.LOITERING,
-        4,
+        _rank(stayed_s / limit),
         CAP,
-        min(1.0, 0.5 + longest.dwell_s / limit / 4),
-        f"something stayed at one place for {longest.dwell_s:.0f} s",
-        f"대상이 한곳에 {longest.dwell_s:.0f}초 동안 머무름",
+        min(1.0, 0.5 + stayed_s / limit / 4),
+        f"something stayed at one place for {stayed_s:.0f} s",
+        f"대상이 한곳에 {stayed_s:.0f}초 동안 머무름",
     )
 
 
