@@ -37,6 +37,7 @@ __all__ = [
     "SiteConfig",
     "TrackerConfig",
     "VadConfig",
+    "VlmConfig",
     "WatchdogConfig",
     "load_config",
 ]
@@ -93,7 +94,66 @@ class InferenceConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields
     threads: Annotated[int, Meta(ge=0, le=256)] = 0
     """Worker threads of CPU models; 0 is one per core."""
     request_timeout_s: Positive = 5.0
-    analyze_timeout_s: Positive = 8.0
+
+
+class VlmConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who looks at the key frames of an event and says what it is. Read again while inference runs."""
+
+    backend: Literal["rules", "openai", "transformers"] = "rules"
+    """`rules` says what was measured; `openai` asks a server that speaks its protocol; `transformers` runs a model of
+    a local folder. Where these fail, `rules` stands in."""
+    url: Annotated[str, Meta(pattern=r"^(https?://[^\s?#@]*[^\s?#@/])?$")] = ""
+    """Of the server, up to /v1, such as http://127.0.0.1:8000/v1; its address obeys networks.vlm."""
+    fallback_url: Annotated[str, Meta(pattern=r"^(https?://[^\s?#@]*[^\s?#@/])?$")] = ""
+    """Another server of the same kind, asked where the first one fails."""
+    model: Annotated[str, Meta(max_length=200)] = ""
+    """The model's name there, or the folder of a local one."""
+    key_file: str = ""
+    """A file, readable by its owner alone, that holds the server's API key; "" is vlm.key among the secrets, if any."""
+    describe: bool = True
+    """Ask for a description too, once verdict and type are there."""
+    analyze_s: Annotated[float, Meta(gt=0, le=60)] = 8.0
+    """Time for one analysis, retries included."""
+    flow_s: Annotated[float, Meta(gt=0, le=120)] = 15.0
+    """Time for a flow with all that it asks for."""
+    hard_s: Annotated[float, Meta(gt=0, le=300)] = 30.0
+    """After so long, waiting included, a camera describes its event by itself."""
+    at_once: Annotated[int, Meta(ge=1, le=32)] = 4
+    """Analyses that are under way at the same time; one of a camera at most."""
+    waiting: Annotated[int, Meta(ge=1, le=1024)] = 64
+    """Analyses that wait at most; what is more is decided by rules at once."""
+    retries: Annotated[int, Meta(ge=0, le=5)] = 2
+    """Of a server that is busy or broken, within the time for one analysis."""
+    broken_after: Annotated[int, Meta(ge=1, le=100)] = 5
+    """So many failures in a row, and a server is not asked for `rest_s`."""
+    rest_s: Annotated[float, Meta(gt=0, le=3600)] = 30.0
+    frames: Annotated[int, Meta(ge=1, le=8)] = 6
+    """Key frames that are shown to a model at most."""
+    request_mb: Annotated[float, Meta(gt=0, le=64)] = 4.0
+    """Largest request, 10^6 bytes: of more, key frames are left out."""
+    reply_kb: Annotated[int, Meta(ge=4, le=4096)] = 64
+    """Largest answer, 10^3 bytes."""
+    hints: dict[str, Annotated[str, Meta(max_length=500)]] = {}
+    """By type: what to look for, said to a model in addition."""
+
+
+class FlowsConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What agent flows may do by themselves. Read again while inference runs."""
+
+    channels: tuple[str, ...] = ()
+    """Names of channels that flows may notify; none by default: rules do it."""
+    notify_from: Severity = Severity.HIGH
+    """Severity from which a flow notifies."""
+    escalate: Annotated[int, Meta(ge=0, le=3)] = 0
+    """Highest level to which a flow may escalate; 0 never."""
+    ignore: bool = False
+    """A flow that may notify holds its own message back where a model rejects an event and measurements agree."""
+    recheck: bool = True
+    """Ask once more, with newer pictures, where a flow is not sure."""
+    per_hour: Annotated[int, Meta(ge=0, le=1000)] = 12
+    """Messages that flows send of one camera in an hour at most."""
+    dry_run: bool = False
+    """Write what would be done, and do nothing."""
 
 
 class VadConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -325,6 +385,8 @@ class Config(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     bus: BusConfig = BusConfig()
     inference: InferenceConfig = InferenceConfig()
     vad: VadConfig = VadConfig()
+    vlm: VlmConfig = VlmConfig()
+    flows: FlowsConfig = FlowsConfig()
     tracker: TrackerConfig = TrackerConfig()
     logger: LoggerConfig = LoggerConfig()
     manager: ManagerConfig = ManagerConfig()

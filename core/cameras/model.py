@@ -48,6 +48,20 @@ class CameraSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             description="seconds of the very same picture; 0 never calls it frozen",
         ),
     ] = 30.0
+    normal_here: Annotated[
+        str,
+        Meta(max_length=500, title="Normal here", description="what analysts are told is ordinary in this picture"),
+    ] = ""
+    flow: Annotated[
+        Literal["sequential", "hierarchical", "collaborative"],
+        Meta(title="Agent flow", description="how it is decided what an event is worth, and what is done"),
+    ] = "sequential"
+    dwell_s: Annotated[
+        float, Meta(ge=5, le=3600, title="Loitering after", description="seconds of staying at one place")
+    ] = 60.0
+    crowd: Annotated[
+        int, Meta(ge=2, le=99, title="Crowd from", description="so many things that move at once count as a crowd")
+    ] = 15
 
 
 class CameraConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -78,7 +92,7 @@ class CameraConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 LIVE_FIELDS = {"name", "autostart", "learn_s", "analysis_fps"}
-LIVE_SETTINGS = {"record", "pre_s", "post_s", "frozen_s"}
+LIVE_SETTINGS = {"record", "pre_s", "post_s", "frozen_s", "normal_here", "flow", "dwell_s", "crowd"}
 
 
 def needs_restart(before: CameraConfig, after: CameraConfig) -> bool:

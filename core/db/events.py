@@ -11,12 +11,14 @@ from core.db.counters import counter, take_numbers
 from core.db.engine import execute_many, upsert
 from core.db.tables import (
     AcknowledgementRow,
+    EventAnalysisRow,
     EventMediaRow,
     EventRow,
     EventStepRow,
     FeedbackRow,
 )
 from core.errors import ConfigError, NotFound
+from core.events.analysis import Analysis
 from core.events.model import AnomalyEvent, EventMedia, EventState, EventStep, Severity
 from core.ids import CameraId, EventId, uuid7
 
@@ -30,6 +32,7 @@ __all__ = [
     "cameras_of",
     "count_events",
     "events_after",
+    "find_analyses",
     "find_events",
     "get_detail",
     "get_event",
@@ -43,7 +46,7 @@ __all__ = [
     "upsert_events",
 ]
 
-_PARTS = {"media", "steps"}
+_PARTS = {"media", "steps", "analysis"}
 _NAMES = tuple(name for name in AnomalyEvent.__struct_fields__ if name not in _PARTS)
 _STATES = {str(one): one for one in EventState}
 _SEVERITIES = {str(one): one for one in Severity}
@@ -126,12 +129,23 @@ def _write_parts(connection: Connection, events: Sequence[AnomalyEvent], known: 
         for e in events
         for position, part in enumerate(e.steps)
     ]
+    analyses = [_analysis_values(e.id, e.analysis) for e in events if e.analysis]
     changed = [e.id for e in events if e.id in known]
-    for row, values in ((EventMediaRow, media), (EventStepRow, steps)):
+    for row, values in ((EventMediaRow, media), (EventStepRow, steps), (EventAnalysisRow, analyses)):
         if changed:
             connection.execute(delete(row).where(row.event_id.in_(changed)))
         if values:
             connection.execute(insert(row), values)
+
+
+def _analysis_values(event_id: EventId, analysis: Analysis) -> dict[str, Any]:
+    return {
+        "event_id": event_id,
+        "verdict": str(analysis.verdict),
+        "status": str(analysis.status),
+        "needs_review": analysis.needs_review,
+        "data": msgspec.to_builtins(analysis),
+    }
 
 
 def _values(event: AnomalyEvent) -> dict[str, Any]:
@@ -207,6 +221,13 @@ def find_events(connection: Connection, event_ids: Iterable[EventId]) -> dict[Ev
     return {stored.event.id: stored for stored in stored_events(connection, query)} if ids else {}
 
 
+def find_analyses(connection: Connection, event_ids: Iterable[EventId]) -> dict[EventId, Analysis]:
+    """What each of them was taken to be; without those that nobody has judged."""
+    query = select(EventAnalysisRow.event_id, EventAnalysisRow.data)
+    rows = connection.execute(query.where(EventAnalysisRow.event_id.in_(sorted(set(event_ids)))))
+    return {EventId(event_id): msgspec.convert(data, Analysis) for event_id, data in rows}
+
+
 def get_event(engine: Engine, event_id: EventId) -> AnomalyEvent | None:
     """One event with its files and steps."""
     detail = get_detail(engine, event_id)
@@ -225,6 +246,7 @@ def get_detail(engine: Engine, event_id: EventId) -> EventDetail | None:
             stored.event,
             media=tuple(EventMedia(**part) for part in media.mappings()),
             steps=tuple(EventStep(**part) for part in steps.mappings()),
+            analysis=find_analyses(connection, [event_id]).get(event_id),
         )
         taken = connection.execute(
             _parts(AcknowledgementRow, Acknowledgement, event_id).order_by(AcknowledgementRow.at, AcknowledgementRow.id)

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from core.events.analysis import Analysis
 from core.ids import CameraId, EventId, NodeId
 
 __all__ = ["AnomalyEvent", "EventMedia", "EventState", "EventStep", "Severity"]
@@ -32,7 +33,7 @@ class EventMedia(msgspec.Struct, frozen=True, kw_only=True):
     """One file of an event, its path beneath the media folder."""
 
     kind: str
-    """"snapshot", "clean", "heatmap" or "clip"; an event has one of each at most."""
+    """"snapshot", "clean", "heatmap", "clip", "evidence" or a key frame, "key1".."key8"; one of each at most."""
     file: str
     sha256: str
     size_bytes: int
@@ -91,3 +92,5 @@ class AnomalyEvent(msgspec.Struct, frozen=True, kw_only=True):
     """Empty in lists of events."""
     steps: tuple[EventStep, ...] = ()
     """In order; empty in lists of events."""
+    analysis: Analysis | None = None
+    """What it was taken to be; None before anything looked, and in lists of events."""

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from core.db.events import Acknowledgement, EventDetail, Feedback, StoredEvent
+from core.events.analysis import Analysis
 from core.events.model import AnomalyEvent, EventMedia, EventState, EventStep, Severity
 from core.rest.base import Line, Record, Text, Uuid
 
@@ -34,6 +35,17 @@ class MediaKind(enum.StrEnum):
     """The picture without the heat map on it."""
     HEATMAP = "heatmap"
     CLIP = "clip"
+    EVIDENCE = "evidence"
+    """What was measured, as JSON."""
+    KEY1 = "key1"
+    """Key frames, in order of time: what an analyst looks at."""
+    KEY2 = "key2"
+    KEY3 = "key3"
+    KEY4 = "key4"
+    KEY5 = "key5"
+    KEY6 = "key6"
+    KEY7 = "key7"
+    KEY8 = "key8"
 
 
 class ExportFormat(enum.StrEnum):
@@ -115,6 +127,8 @@ class EventDetailOut(Record, frozen=True, kw_only=True):
     """One event and all that hangs on it; the scores are those from a minute before it to a minute after."""
 
     event: EventOut
+    analysis: Analysis | None
+    """What it was taken to be, by whom, and how sure; null before anything looked."""
     media: list[EventMediaOut]
     steps: list[EventStep]
     scores: list[ScorePoint]
@@ -127,6 +141,7 @@ class EventDetailOut(Record, frozen=True, kw_only=True):
         return cls(
             event=EventOut.of(detail.stored),
             media=[EventMediaOut.of(one) for one in event.media],
+            analysis=event.analysis,
             steps=list(event.steps),
             scores=scores,
             acknowledgements=detail.acknowledgements,

@@ -9,7 +9,9 @@ import msgspec
 
 from core.cameras.history import HistoryRecord
 from core.cameras.model import CameraStatus
-from core.events.model import AnomalyEvent, Severity
+from core.events.analysis import Analysis
+from core.events.evidence import Evidence
+from core.events.model import AnomalyEvent, EventStep, Severity
 from core.ids import CameraId
 
 __all__ = [
@@ -159,18 +161,19 @@ class AnalyzeRequest(Message, frozen=True, kw_only=True):
     """What is it, how bad, what to do: asked of the VLM analyzer and the camera's flow."""
 
     event: AnomalyEvent
-    evidence: dict[str, float] = {}
-    """Measured facts by name with unit suffix, e.g. {"duration_s": 3.2, "speed_ratio": 3.1}."""
+    evidence: Evidence
     flow: str = "sequential"
+    attempt: Annotated[int, msgspec.Meta(ge=0, le=1)] = 0
+    """1 where a flow asked for another look, and this is it."""
 
 
 class AnalyzeReply(Message, frozen=True, kw_only=True):
-    vlm_type: str
-    description: str
+    analysis: Analysis
     severity: Severity
-    source: str
-    steps: list[str] = []
-    """The audit trail, a line per step."""
+    steps: list[EventStep] = []
+    """The audit trail, with what each step took in and gave out."""
+    recheck_s: float = 0.0
+    """Ask once more after so many seconds, with newer key frames; 0: it is decided."""
 
 
 class GetStatistics(Message, frozen=True, kw_only=True):

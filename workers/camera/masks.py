@@ -70,6 +70,11 @@ class Masks:
         _fill(cover, [zone.points for zone in holding if zone.kind is ZoneKind.IGNORE], 1)
         return cover.astype(bool)
 
+    def holding(self) -> list[Zone]:
+        """The zones that hold now."""
+        names = self._holding or ()
+        return [zone for zone in self._zones if zone.name in names]
+
     def around(self, x: float, y: float) -> list[Zone]:
         """The zones in which a point (fractions) lies now."""
         holding = self._holding or ()

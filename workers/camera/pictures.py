@@ -11,7 +11,7 @@ import numpy as np
 from core.errors import HaetaeError
 from core.wire.messages import ScoreReply
 
-__all__ = ["AnnotatedVideo", "draw_heat_map", "draw_score", "heat_map", "save_picture"]
+__all__ = ["AnnotatedVideo", "draw_heat_map", "draw_score", "heat_map", "save_bytes", "save_picture"]
 
 _QUIET = 85
 """Map values (0..255 for -log10 P of 0..6) up to this, P = 0.01, stay uncoloured."""
@@ -51,14 +51,18 @@ def heat_map(reply: ScoreReply) -> np.ndarray:
     return grid.reshape(reply.map_rows, reply.map_cols) if grid.size else np.zeros((1, 1), np.uint8)
 
 
-def save_picture(path: Path, picture: np.ndarray) -> tuple[str, int]:
+def save_picture(path: Path, picture: np.ndarray, quality: int = 88) -> tuple[str, int]:
     """Writes a JPEG, or what else the suffix says, aside and renames it; returns its SHA-256 (hex) and size in bytes.
 
     Raises HaetaeError where it cannot (a full disk, say).
     """
-    quality = [cv2.IMWRITE_JPEG_QUALITY, 88] if path.suffix == ".jpg" else []
-    done, encoded = cv2.imencode(path.suffix, picture, quality)
-    data = encoded.tobytes() if done else b""
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if path.suffix == ".jpg" else []
+    done, encoded = cv2.imencode(path.suffix, picture, options)
+    return save_bytes(path, encoded.tobytes() if done else b"")
+
+
+def save_bytes(path: Path, data: bytes) -> tuple[str, int]:
+    """As `save_picture`, of what is there already."""
     aside = path.with_suffix(path.suffix + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -214,6 +214,7 @@ class CameraPipeline:
             if self._clips:
                 for made in self._clips.poll():
                     self._recorder.add_clip(made)
+            self._recorder.look_again()
             if self._history:
                 self._history.pump()
             if self._changes:
@@ -278,6 +279,7 @@ class CameraPipeline:
         self._capture.analysis_fps = job.camera.analysis_fps
         self._capture.masks = Masks(job.zones, self._config.site.time_zone)
         self._health.frozen_s = job.camera.settings.frozen_s
+        self._recorder.take_over(job)
         if self._clips:
             self._clips.settings = job.camera.settings
         self._set_masks()
@@ -372,6 +374,8 @@ class CameraPipeline:
             if captured.analysis is None:
                 self._record(captured, None)
             else:
+                if not captured.learn:
+                    self._recorder.measure(captured, self._capture.masks.holding())
                 self._ask(captured, resends=0)
 
     def _fit_size(self, captured: Captured) -> None:
@@ -556,7 +560,7 @@ class CameraPipeline:
             self._remember(self._scores.take())
             if self._history:
                 self._history.pump()
-            self._recorder.finish(1.0 if self._stopped() else self._config.inference.analyze_timeout_s + 1)
+            self._recorder.finish(1.0 if self._stopped() else self._config.vlm.hard_s + 1)
         if not self._frames and self._ended and self._source:
             raise SourceError(f"{self._source.info.name}: no frame could be decoded")
         if self._job.lossless and not self._job.learn_only and not self._first_ns:

@@ -1,34 +1,49 @@
 """What a camera keeps of what it saw: events with their pictures and descriptions, and the sheet of scores."""
 
 import time
+from collections import deque
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 import numpy as np
 import structlog
 
-from core.cameras import Zone
+from core.cameras import Zone, ZoneKind
 from core.cameras.job import CameraJob
 from core.clock import utc_iso
 from core.config import Config
 from core.errors import FrameGone, HaetaeError
-from core.events import AnomalyEvent, EventMedia, EventState, EventStep
+from core.events import AnalysisStatus, AnomalyEvent, EventMedia, EventState, EventStep, Severity, VlmType
+from core.events.evidence import Earlier, Evidence, FrameRole, KeyFrame
 from core.events.outbox import EventOutbox
 from core.frames import RingSet
 from core.wire.messages import AnalyzeReply, AnalyzeRequest, ErrorReply, ScoreReply
 from core.wire.rpc import RequestClient
 from workers.camera.capture import Captured
 from workers.camera.clips import ClipRecorder, Made
-from workers.camera.pictures import AnnotatedVideo, draw_heat_map, draw_score, heat_map, save_picture
+from workers.camera.key_frames import KeyFrames, crop_of, shown
+from workers.camera.pictures import AnnotatedVideo, draw_heat_map, draw_score, heat_map, save_bytes, save_picture
 from workers.camera.pixels import to_bgr
+from workers.camera.scene import SceneMeter
 from workers.camera.sources import SourceInfo
 
 __all__ = ["EventRecorder", "ScoreSheet"]
 
 log = structlog.get_logger()
+
+
+AGAIN_S = 30.0
+"""An event that goes on is judged again after so long, or once it is so much more unusual:"""
+AGAIN_TIMES = 1.25
+MOST_STEPS = 200
+"""Of an event's audit trail; of more, the oldest go."""
+EARLIER = 8
+"""Events that are remembered, to be told with the next."""
+_RANKS = list(Severity)
 
 
 class ScoreSheet:
@@ -61,6 +76,12 @@ class _Kept(msgspec.Struct):
     event: AnomalyEvent
     drawn_score: float = -1.0
     clip_awaited: bool = False
+    asked_s: float = 0.0
+    """When it was last asked what it is; source's time."""
+    asked_score: float = 0.0
+    again_s: float = 0.0
+    """When a flow wants to look once more (monotonic); 0 where it does not."""
+    looked_again: bool = False
 
 
 class EventRecorder:
@@ -84,16 +105,42 @@ class EventRecorder:
         self._kept: dict[str, _Kept] = {}
         self._analyses: dict[int, str] = {}
         self._rings = RingSet(config.run_dir)
+        self._meter = SceneMeter()
+        self._key_frames = KeyFrames()
+        self._zones: list[Zone] = []
+        self._earlier: deque[tuple[AnomalyEvent, VlmType]] = deque(maxlen=EARLIER)
+        self._time_zone = ZoneInfo(config.site.time_zone)
         self._peak: tuple[np.ndarray, ScoreReply] | None = None
         self._video: AnnotatedVideo | None = None
         if job.annotated and info:
             self._video = AnnotatedVideo(Path(job.annotated), info.width, info.height, info.fps or 25.0)
         self.event_ids: list[str] = []
 
+    def take_over(self, job: CameraJob) -> None:
+        """Goes on with other settings of the camera."""
+        self._job = job
+
     # ---- pictures
+
+    def measure(self, captured: Captured, zones: list[Zone]) -> None:
+        """Looks at what moves in an analysed picture; `zones` hold now."""
+        self._zones = zones
+        pixels = self._pixels(captured, analysed=True)
+        if pixels is None:
+            return
+        self._meter.look(pixels, captured.source_s, zones)
 
     def look(self, captured: Captured, reply: ScoreReply, *, raised: bool) -> None:
         """Keeps the picture of the highest score while something goes on."""
+        analysed = self._pixels(captured, analysed=True)
+        if raised and not self._meter.is_open:
+            self._meter.begin()
+        elif not raised:
+            self._meter.end()
+        if analysed is not None and raised:
+            self._key_frames.goes_on(analysed, captured.media_s, reply.score)
+        elif analysed is not None:
+            self._key_frames.quiet(analysed, captured.media_s)
         if not raised:
             self._peak = None
         elif self._peak is None or reply.score > self._peak[1].score:
@@ -101,12 +148,16 @@ class EventRecorder:
             if pixels is not None:
                 self._peak = (pixels, reply)
 
-    def _pixels(self, captured: Captured) -> np.ndarray | None:
+    def _pixels(self, captured: Captured, *, analysed: bool = False) -> np.ndarray | None:
+        """A copy; None where it was overwritten."""
+        ref = captured.analysis if analysed else captured.main
         try:
-            with self._rings.read(captured.main) as frame:
-                return frame.pixels.copy()
+            if ref:
+                with self._rings.read(ref) as frame:
+                    return frame.pixels.copy()
         except FrameGone:
-            return None
+            pass
+        return None
 
     def annotate(self, captured: Captured, reply: ScoreReply | None, *, alarm: bool) -> None:
         """Adds the frame to the annotated video, if there is to be one."""
@@ -167,10 +218,14 @@ class EventRecorder:
                 snapshot=before.snapshot,
                 media=before.media,
                 steps=before.steps,
+                analysis=before.analysis,
             )
             if before.source:
                 event = msgspec.structs.replace(
-                    event, description=before.description, source=before.source, severity=before.severity
+                    event,
+                    description=before.description,
+                    source=before.source,
+                    severity=_worse(before.severity, event.severity),
                 )
         opened = event.revision == 0
         if self._clips:
@@ -180,8 +235,9 @@ class EventRecorder:
             if event.state is EventState.CLOSED:
                 self._clips.stop(event.id, event.end_s + ago_s)
         self._send(kept, self._draw_snapshot(kept, event))
-        if opened or event.state is EventState.CLOSED:
-            self._ask_analysis(kept.event, zones)
+        risen = event.peak_score > AGAIN_TIMES * kept.asked_score or event.end_s - kept.asked_s >= AGAIN_S
+        if opened or event.state is EventState.CLOSED or risen:
+            self._ask_analysis(kept, zones)
 
     def _send(self, kept: _Kept, event: AnomalyEvent) -> None:
         kept.event = msgspec.structs.replace(event, revision=event.revision + 1)
@@ -200,41 +256,116 @@ class EventRecorder:
     def _forget_finished(self, kept: _Kept) -> None:
         event = kept.event
         if event.state is EventState.CLOSED and not kept.clip_awaited and event.id not in self._analyses.values():
+            if kept.again_s:
+                return
             del self._kept[event.id]
 
-    def _ask_analysis(self, event: AnomalyEvent, zones: Sequence[Zone]) -> None:
-        evidence = {"duration_s": event.end_s - event.begin_s, "peak_score": event.peak_score}
-        for zone in zones:
-            evidence[f"in_zone_{zone.name}"] = 1.0
-            if zone.direction is not None:
-                evidence[f"right_way_{zone.name}_deg"] = zone.direction
-        request = AnalyzeRequest(event=event, evidence=evidence)
-        request_id = self._inference.send(request, self._config.inference.analyze_timeout_s)
-        self._analyses[request_id] = event.id
+    # ---- what it is
+
+    def _ask_analysis(self, kept: _Kept, zones: Sequence[Zone], attempt: int = 0) -> None:
+        evidence = self._evidence(kept, zones)
+        kept.asked_s, kept.asked_score = kept.event.end_s, kept.event.peak_score
+        slim = msgspec.structs.replace(kept.event, steps=(), media=())
+        request = AnalyzeRequest(event=slim, evidence=evidence, flow=self._job.camera.settings.flow, attempt=attempt)
+        request_id = self._inference.send(request, self._config.vlm.hard_s)
+        self._analyses[request_id] = kept.event.id
+
+    def _evidence(self, kept: _Kept, zones: Sequence[Zone]) -> Evidence:
+        """What was measured, and the key frames, which become files of the event; what cannot be written is missing."""
+        event, settings = kept.event, self._job.camera.settings
+        seen = {zone.name: zone for zone in (*zones, *self._zones)}
+        window = self._meter.window(list(seen.values()))
+        began = datetime.fromisoformat(event.began_at)
+        local = began.astimezone(self._time_zone)
+        evidence = Evidence(
+            duration_s=round(event.end_s - event.begin_s, 3),
+            scene=window.scene,
+            tracks=window.tracks,
+            zones=window.zones,
+            earlier=tuple(_earlier(one, kind, began) for one, kind in reversed(self._earlier) if one.id != event.id),
+            local_time=f"{local:%A %H:%M}",
+            armed=any(zone.kind is ZoneKind.DETECT and zone.schedule for zone in seen.values()),
+            normal_here=settings.normal_here,
+            dwell_limit_s=settings.dwell_s,
+            crowd_limit=settings.crowd,
+        )
+        try:
+            evidence = msgspec.structs.replace(evidence, frames=self._save_key_frames(kept))
+            sha256, size = save_bytes(
+                self._config.media_dir / f"{event.camera_id}/{event.id}.evidence.json", msgspec.json.encode(evidence)
+            )
+        except HaetaeError as error:
+            log.error("evidence_not_written", event_id=event.id, reason=str(error))
+            return evidence
+        file = f"{event.camera_id}/{event.id}.evidence.json"
+        made = [EventMedia(kind="evidence", file=file, sha256=sha256, size_bytes=size)]
+        made += [
+            EventMedia(kind=f"key{number}", file=one.file, sha256=one.sha256, size_bytes=self._size(one.file))
+            for number, one in enumerate(evidence.frames, 1)
+        ]
+        others = [one for one in event.media if not one.kind.startswith(("key", "evidence"))]
+        kept.event = msgspec.structs.replace(event, media=(*others, *made))
+        return evidence
+
+    def _size(self, file: str) -> int:
+        return (self._config.media_dir / file).stat().st_size
+
+    def _save_key_frames(self, kept: _Kept) -> tuple[KeyFrame, ...]:
+        event = kept.event
+        chosen = self._key_frames.chosen(over=event.state is EventState.CLOSED)
+        pictures = [(one.role, one.media_s, shown(one.pixels)) for one in chosen]
+        if self._peak is not None and event.frame_width:
+            box = self._meter.box_near(event.peak_x / event.frame_width, event.peak_y / event.frame_height)
+            crop = crop_of(self._peak[0], box) if box else None
+            if crop is not None:
+                pictures.append((FrameRole.CROP, event.peak_s, crop))
+        frames: list[KeyFrame] = []
+        for number, (role, media_s, picture) in enumerate(pictures[:8], 1):
+            name = f"{event.camera_id}/{event.id}.key{number}.jpg"
+            sha256, _ = save_picture(self._config.media_dir / name, picture, 80)
+            frames.append(
+                KeyFrame(
+                    role=role,
+                    at_s=round(media_s - event.begin_s, 2),
+                    file=name,
+                    sha256=sha256,
+                    width=picture.shape[1],
+                    height=picture.shape[0],
+                )
+            )
+        return tuple(frames)
 
     def on_reply(self, request_id: int, reply: Any) -> None:
         """An analysis that came, or failed: the event is amended, never hidden or made less of."""
         kept = self._kept.get(self._analyses.pop(request_id, ""))
         if kept is None:
             return
-        now = utc_iso(datetime.now(UTC))
         if isinstance(reply, AnalyzeReply):
-            steps = tuple(_step(line, now) for line in reply.steps)
-            amended = msgspec.structs.replace(
-                kept.event,
-                vlm_type=reply.vlm_type,
-                description=reply.description,
-                severity=reply.severity,
-                source=reply.source,
-                steps=(*kept.event.steps, *steps),
-            )
+            self._send(kept, _amended(kept.event, reply))
+            if reply.recheck_s and not kept.looked_again:
+                kept.again_s = time.monotonic() + reply.recheck_s
         else:
-            missing = _step(f"analyse: none came ({reply.code}): described by what was measured", now)
-            amended = msgspec.structs.replace(
-                kept.event, description=kept.event.reason, source="fallback", steps=(*kept.event.steps, missing)
-            )
-        self._send(kept, amended)
+            text = f"none came ({reply.code}): described by what was measured"
+            missing = EventStep(kind="analysis", at=utc_iso(datetime.now(UTC)), text=text, data={"error": reply.code})
+            event = kept.event
+            if not event.source:
+                event = msgspec.structs.replace(event, description=event.reason, source="fallback")
+            self._send(kept, msgspec.structs.replace(event, steps=(*event.steps, missing)))
+        self._remember(kept.event)
         self._forget_finished(kept)
+
+    def look_again(self) -> None:
+        """Asks once more where a flow wanted to, and it is time; to be called often."""
+        now_s = time.monotonic()
+        for kept in list(self._kept.values()):
+            if kept.again_s and now_s >= kept.again_s:
+                kept.again_s, kept.looked_again = 0.0, True
+                self._ask_analysis(kept, (), attempt=1)
+
+    def _remember(self, event: AnomalyEvent) -> None:
+        kind = event.analysis.vlm_type if event.analysis else VlmType.UNUSUAL_MOTION
+        others = [one for one in self._earlier if one[0].id != event.id]
+        self._earlier = deque([*others, (event, kind)], maxlen=EARLIER)
 
     def finish(self, timeout_s: float) -> None:
         """Waits up to `timeout_s` for the analyses that are still out; then does without them."""
@@ -251,7 +382,30 @@ class EventRecorder:
             self._video.close()
 
 
-def _step(line: str, at: str) -> EventStep:
-    """A line of a flow's audit trail, "what: how it went", as a step."""
-    kind, _, said = line.partition(": ")
-    return EventStep(kind=kind[:32] if said else "flow", at=at, text=said or line)
+def _amended(event: AnomalyEvent, reply: AnalyzeReply) -> AnomalyEvent:
+    """The event with an analysis. What an engine saw is not replaced by its stand-in; severity only grows."""
+    before, found = event.analysis, reply.analysis
+    stays = before is not None and before.status is AnalysisStatus.OK and found.status is not AnalysisStatus.OK
+    known = before if stays and before else found
+    return msgspec.structs.replace(
+        event,
+        analysis=known,
+        vlm_type=str(known.vlm_type),
+        description=known.description,
+        severity=_worse(event.severity, reply.severity) if event.source else reply.severity,
+        source=known.source,
+        steps=(*event.steps, *reply.steps)[-MOST_STEPS:],
+    )
+
+
+def _worse(one: Severity, other: Severity) -> Severity:
+    return max(one, other, key=_RANKS.index)
+
+
+def _earlier(event: AnomalyEvent, kind: VlmType, began: datetime) -> Earlier:
+    return Earlier(
+        ago_s=max(0.0, round((began - datetime.fromisoformat(event.began_at)).total_seconds(), 1)),
+        vlm_type=kind,
+        x=round(event.peak_x / max(event.frame_width, 1), 3),
+        y=round(event.peak_y / max(event.frame_height, 1), 3),
+    )

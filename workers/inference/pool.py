@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from core.config import Config
 from core.errors import ModelError
 from workers.inference.flows import AgentFlow, create_flow
 from workers.inference.vad import VadModel, create_model
@@ -65,9 +66,9 @@ class ResourcePool:
         """The one model of this type; raises ModelError, naming the types there are, where it is unknown."""
         return self._get(f"vad/{vad_type}", lambda: self._make_vad_model(vad_type, self._threads))
 
-    def get_vlm_analyzer(self) -> VlmAnalyzer:
-        """The one analyzer that all cameras share."""
-        return self._get("vlm", create_analyzer)
+    def get_vlm_analyzer(self, config: Config) -> VlmAnalyzer:
+        """The one analyzer that all cameras share, of these settings; raises ModelError where it cannot be made."""
+        return self._get(f"vlm/{config.vlm.backend}", lambda: create_analyzer(config))
 
     def get_agent_flow(self, flow: str) -> AgentFlow:
         """The one flow of this type; raises ModelError where it is unknown."""

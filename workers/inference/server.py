@@ -37,6 +37,7 @@ from core.wire.messages import (
     ScoreRequest,
 )
 from core.wire.rpc import Incoming, RequestServer
+from workers.inference.analysts import Analysts
 from workers.inference.pool import ResourcePool
 from workers.inference.scheduler import BatchScheduler, Ticket
 from workers.inference.stages import Job, Outcome, Stages, is_out_of_memory
@@ -49,7 +50,7 @@ log = structlog.get_logger()
 
 PERIOD_S = 0.25
 BESIDE = 64
-"""Analyses and fits that wait at most; of the next, cameras describe their events by themselves."""
+"""Fits that wait at most."""
 DRAIN_S = 0.5
 """At the end, requests that are on their way are still taken for so long, to be refused."""
 SOON_S = 0.001
@@ -66,7 +67,8 @@ class InferenceServer:
         threads = config.inference.threads or os.cpu_count() or 1
         self._pool = pool or ResourcePool(threads)
         self._executor = ThreadPoolExecutor(threads, "vad")
-        self._analysts = ThreadPoolExecutor(2, "analysis")
+        self._analysts = Analysts(config, self._pool, self._ended_analysis)
+        self._analysed: dict[int, Incoming] = {}
         self._fitter = ThreadPoolExecutor(1, "fit")
         self._beside: dict[int, Incoming] = {}
         self._ended_beside: queue.SimpleQueue[tuple[Incoming, Message | Exception]] = queue.SimpleQueue()
@@ -97,6 +99,7 @@ class InferenceServer:
         for incoming in self._server.receive(0):
             self._take(incoming)
         self._answer_beside()
+        self._analysts.tend()
         for job in self._stages.take():
             self._inside.popleft()
             self._end(job)
@@ -369,24 +372,18 @@ class InferenceServer:
             log.exception("state_not_fitted")
 
     def _analyse(self, incoming: Incoming, request: AnalyzeRequest) -> None:
-        analyzer, flow = self._pool.get_vlm_analyzer(), self._pool.get_agent_flow(request.flow)
+        deadline_s = min(incoming.deadline_ns / 1e9, time.monotonic() + self._config.vlm.hard_s)
+        self._analysed[id(incoming)] = incoming
+        self._analysts.submit(incoming, request, deadline_s)
 
-        def analyse() -> Message:
-            decision = flow.run(request.event, request.evidence, analyzer)
-            return AnalyzeReply(
-                vlm_type=decision.analysis.vlm_type,
-                description=decision.analysis.description,
-                severity=decision.severity,
-                source=decision.analysis.source,
-                steps=decision.steps,
-            )
-
-        self._do_beside(self._analysts, incoming, analyse)
+    def _ended_analysis(self, incoming: Incoming, reply: AnalyzeReply | Exception) -> None:
+        self._ended_beside.put((incoming, reply))
+        self._wake()
 
     def _do_beside(self, executor: ThreadPoolExecutor, incoming: Incoming, work: Callable[[], Message]) -> None:
         """Has `work` make the reply in another thread; refuses where too much waits already."""
         if len(self._beside) >= BESIDE:
-            incoming.fail("busy", "too many analyses are waiting")
+            incoming.fail("busy", "too much is being learned")
             return
         self._beside[id(incoming)] = incoming
 
@@ -403,7 +400,8 @@ class InferenceServer:
     def _answer_beside(self) -> None:
         while not self._ended_beside.empty():
             incoming, reply = self._ended_beside.get()
-            del self._beside[id(incoming)]
+            if (self._beside.pop(id(incoming), None) or self._analysed.pop(id(incoming), None)) is None:
+                continue
             if isinstance(reply, Exception):
                 self._refuse(incoming, reply)
             else:
@@ -451,6 +449,7 @@ class InferenceServer:
             gauge("inference_largest_batch", "Frames of the largest batch.", found.largest_batch),
             gauge("inference_waiting", "Frames that wait for their turn.", self._scheduler.waiting),
             *models,
+            *self._analysts.samples(),
         ]
 
     def close(self) -> None:
@@ -462,10 +461,10 @@ class InferenceServer:
         self._stages.close()
         for job in self._stages.take():
             self._end(job)
-        for executor in (self._analysts, self._fitter):
-            executor.shutdown(wait=True, cancel_futures=True)
+        self._analysts.close()
+        self._fitter.shutdown(wait=True, cancel_futures=True)
         self._answer_beside()
-        for incoming in (*waiting, *self._beside.values()):
+        for incoming in (*waiting, *self._beside.values(), *self._analysed.values()):
             incoming.fail("stopping", "inference is stopping")
         self._executor.shutdown()
         self._rings.close()

@@ -7,10 +7,10 @@ import msgspec
 from sqlalchemy import Connection, Engine, select
 
 from core.config import Config
-from core.db.events import StoredEvent, find_events
+from core.db.events import StoredEvent, find_analyses, find_events
 from core.db.outbox import Outcome, Queued, told_before
 from core.db.tables import CameraRow
-from core.events import AnomalyEvent
+from core.events import Analysis, AnomalyEvent
 from core.ids import CameraId, EventId
 from core.notifications.dry_run import load_site
 from core.notifications.model import Language, Occasion, State
@@ -38,6 +38,7 @@ class Known(msgspec.Struct, frozen=True):
 
     connection: Connection
     events: Mapping[EventId, StoredEvent]
+    analyses: Mapping[EventId, Analysis]
     names: Mapping[CameraId, str]
 
     def camera(self, camera_id: CameraId | None) -> str:
@@ -59,11 +60,12 @@ class Composer:
         ids.update(event_id for one in messages for event_id in one.notice.events)
         with self._reader.connect() as connection:
             events = find_events(connection, ids)
+            analyses = find_analyses(connection, ids)
             cameras = {stored.event.camera_id for stored in events.values()}
             cameras.update(one.notice.camera_id for one in messages if one.notice.camera_id)
             query = select(CameraRow.camera_id, CameraRow.name).where(CameraRow.camera_id.in_(cameras))
             names = {CameraId(camera_id): name for camera_id, name in connection.execute(query)}
-            yield Known(connection, events, names)
+            yield Known(connection, events, analyses, names)
 
     def compose(self, known: "Known", queued: Queued, *, picture: bool) -> Ready | Outcome:
         """The message; or that it is dropped, where what it would have told is over, or was told already."""
@@ -76,7 +78,8 @@ class Composer:
             stored = known.events.get(queued.event_id)
             if stored is None:
                 return _dropped(queued)
-            event, acknowledged = stored.event, stored.acknowledged_at is not None
+            event = msgspec.structs.replace(stored.event, analysis=known.analyses.get(queued.event_id))
+            acknowledged = stored.acknowledged_at is not None
         if event and self._is_moot(known.connection, queued, event, acknowledged=acknowledged):
             return _dropped(queued)
         camera_id = event.camera_id if event else notice.camera_id

@@ -22,6 +22,7 @@ from core.db.tables.cameras import (
 from core.db.tables.events import (
     AcknowledgementRow,
     CounterRow,
+    EventAnalysisRow,
     EventMediaRow,
     EventRow,
     EventStepRow,
@@ -52,6 +53,7 @@ __all__ = [
     "CoverageRow",
     "DayPackRow",
     "DeliveryRow",
+    "EventAnalysisRow",
     "EventMediaRow",
     "EventRow",
     "EventStatisticsRow",

@@ -10,6 +10,7 @@ from core.db.tables.base import Base, Json, Key, UtcTime
 __all__ = [
     "AcknowledgementRow",
     "CounterRow",
+    "EventAnalysisRow",
     "EventMediaRow",
     "EventRow",
     "EventStepRow",
@@ -101,10 +102,22 @@ class EventMediaRow(Base):
 
     event_id: Mapped[str] = mapped_column(ForeignKey("events.id", ondelete="CASCADE"), primary_key=True)
     kind: Mapped[str] = mapped_column(String(16), primary_key=True)
-    """"snapshot", "clean", "heatmap" or "clip"."""
+    """"snapshot", "clean", "heatmap", "clip", "evidence", "key1".."key8"."""
     file: Mapped[str] = mapped_column(Text)
     sha256: Mapped[str] = mapped_column(String(64))
     size_bytes: Mapped[int] = mapped_column(BigInteger)
+
+
+class EventAnalysisRow(Base):
+    """What an event was taken to be: the newest core.events.analysis.Analysis, whole in `data`."""
+
+    __tablename__ = "event_analyses"
+
+    event_id: Mapped[str] = mapped_column(ForeignKey("events.id", ondelete="CASCADE"), primary_key=True)
+    verdict: Mapped[str] = mapped_column(String(16))
+    status: Mapped[str] = mapped_column(String(16))
+    needs_review: Mapped[bool] = mapped_column(Boolean)
+    data: Mapped[dict[str, Any]] = mapped_column(Json)
 
 
 class EventStepRow(Base):

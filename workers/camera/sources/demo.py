@@ -29,6 +29,8 @@ _LENGTH_S = {
 }
 KINDS = tuple(_LENGTH_S)
 _FAST_KINDS = ("runner", "cyclist")
+_ASKED_FOR_S = {"dispersal": 9.0, "tamper": 12.0}
+"""Those that happen only where the URL names them."""
 NORMAL_BEFORE_S = 100_000.0
 """Learning happens on the time line before zero, where there are no anomalies."""
 
@@ -109,8 +111,11 @@ def _colours(luck: random.Random) -> tuple[Colour, Colour]:
 class _World:
     """Where everybody is at any time."""
 
-    def __init__(self, scene: Scene, seed: int, width: int, height: int, *, anomalies: bool) -> None:
+    def __init__(
+        self, scene: Scene, seed: int, width: int, height: int, *, anomalies: bool, kinds: tuple[str, ...] = ()
+    ) -> None:
         self.scene, self.seed, self.width, self.height, self.anomalous = scene, seed, width, height, anomalies
+        self.kinds = kinds
         luck = random.Random(f"walkers {seed}")
         self.walkers = [
             _Walker(
@@ -158,14 +163,14 @@ class _World:
         """All anomalies from time zero on, without end."""
         luck = random.Random(f"anomalies {self.seed}")
         begin_s = luck.uniform(40, 70)
-        kind = luck.choice(_FAST_KINDS)
+        kind = luck.choice(self.kinds or _FAST_KINDS)
         while True:
-            length_s = _LENGTH_S[kind]
+            length_s = {**_LENGTH_S, **_ASKED_FOR_S}[kind]
             depth = luck.uniform(0.25, 0.85)
             y, height = self.place(depth)
             yield DemoAnomaly(kind, begin_s, begin_s + length_s, luck.uniform(0.3, 0.7) * self.width, y - height / 2)
             begin_s += length_s + luck.uniform(45, 90)
-            kind = luck.choice(KINDS)
+            kind = luck.choice(self.kinds or KINDS)
 
     def around(self, begin_s: float, end_s: float) -> list[DemoAnomaly]:
         """Anomalies that overlap the time."""
@@ -178,6 +183,10 @@ class _World:
             if anomaly.end_s >= begin_s:
                 found.append(anomaly)
         return found
+
+    def is_covered(self, time_s: float) -> bool:
+        """Whether something is held before the lens."""
+        return any(one.kind == "tamper" for one in self.around(time_s, time_s))
 
     def _happening(self, anomaly: DemoAnomaly, time_s: float) -> list[_Figure]:
         since = time_s - anomaly.begin_s
@@ -205,6 +214,8 @@ class _World:
                 return [_Figure(x, y, height, colours, 3 * math.sin(0.5 * since))]
             case "abandoned_object":
                 return [_Figure(anomaly.x, y, height * 0.3, colours, 0.0, box=True)]
+            case "tamper":
+                return []
             case _:
                 return self._dispersing(anomaly, since, luck)
 
@@ -260,6 +271,8 @@ class _Painter:
         np.copyto(self._canvas, self._background)
         for figure in self._world.figures(time_s):
             _draw(self._canvas, figure)
+        if self._world.is_covered(time_s):
+            cv2.rectangle(self._canvas, (0, 0), (self._world.width, self._world.height), (38, 40, 44), -1)
         cv2.cvtColor(self._canvas, cv2.COLOR_BGR2YUV_I420, dst=out)
         luma = out[: self._world.height]
         gain = 1 + 0.03 * math.sin(time_s / 97) + 0.01 * math.sin(time_s / 13)
@@ -320,17 +333,21 @@ class _DemoFrame:
 
 
 class DemoSource:
-    """`demo://SCENE?seed=1&fps=10&width=640&height=360&anomalies=1&noise=2&duration=60`; endless without duration."""
+    """`demo://SCENE?seed=1&fps=10&width=640&height=360&anomalies=1&noise=2&duration=60`; endless without duration.
+
+    `kinds=runner,tamper` has only these happen.
+    """
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         name = parts.netloc or parts.path.strip("/")
         if name not in SCENES:
             raise SourceError(f"there is no demo scene {name!r}", hint=f"there are: {', '.join(SCENES)}")
-        values = _parameters(parts.query)
+        kinds, values = _parameters(parts.query)
         width, height = round(values["width"]) // 2 * 2, round(values["height"]) // 2 * 2
         self._fps, self._noise = values["fps"], values["noise"]
-        self._world = _World(SCENES[name], round(values["seed"]), width, height, anomalies=bool(values["anomalies"]))
+        anomalies = bool(values["anomalies"])
+        self._world = _World(SCENES[name], round(values["seed"]), width, height, anomalies=anomalies, kinds=kinds)
         duration = values["duration"] or None
         self._info = SourceInfo(
             name=f"demo://{name}",
@@ -384,11 +401,21 @@ _BOUNDS = {
 }
 
 
-def _parameters(query: str) -> dict[str, float]:
+def _parameters(query: str) -> tuple[tuple[str, ...], dict[str, float]]:
+    """The kinds of what may happen, and the numbers."""
     values = {name: default for name, (default, _, _) in _BOUNDS.items()}
-    for name, texts in parse_qs(query, keep_blank_values=True).items():
+    given = parse_qs(query, keep_blank_values=True)
+    kinds = tuple(given.pop("kinds", [""])[-1].split(",")) if given.get("kinds", [""])[-1] else ()
+    given.pop("kinds", None)
+    known = {*KINDS, *_ASKED_FOR_S}
+    for kind in kinds:
+        if kind not in known:
+            raise SourceError(f"nothing of the kind {kind!r} happens", hint=f"there are: {', '.join(sorted(known))}")
+    for name, texts in given.items():
         if name not in _BOUNDS:
-            raise SourceError(f"a demo source has no parameter {name!r}", hint=f"there are: {', '.join(_BOUNDS)}")
+            raise SourceError(
+                f"a demo source has no parameter {name!r}", hint=f"there are: {', '.join(_BOUNDS)}, kinds"
+            )
         _, low, high = _BOUNDS[name]
         try:
             values[name] = float(texts[-1])
@@ -396,7 +423,7 @@ def _parameters(query: str) -> dict[str, float]:
             values[name] = math.nan
         if not low <= values[name] <= high:
             raise SourceError(f"{name}={texts[-1]} of the demo source is not between {low:g} and {high:g}")
-    return values
+    return kinds, values
 
 
 def ground_truth(url: str, begin_s: float, end_s: float) -> list[DemoAnomaly]:

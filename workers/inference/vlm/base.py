@@ -1,78 +1,73 @@
-"""What an analyzer answers when it is asked what happened."""
+"""What an analyzer is asked, and what it answers, when something has happened."""
 
-import enum
 from typing import Protocol
 
 import msgspec
 
-from core.events import AnomalyEvent
+from core.events import Analysis, AnomalyEvent, VlmType
+from core.events.evidence import Evidence
 
-__all__ = ["Analysis", "AnalysisStatus", "Verdict", "VlmAnalyzer", "VlmType"]
-
-
-class Verdict(enum.StrEnum):
-    CONFIRMED = "confirmed"
-    REJECTED = "rejected"
-    UNCERTAIN = "uncertain"
+__all__ = ["EVERYTHING", "Call", "Finding", "Incident", "Question", "VlmAnalyzer"]
 
 
-class AnalysisStatus(enum.StrEnum):
-    """How the analysis itself went; an error is never a rejection."""
+class Incident(msgspec.Struct, frozen=True, kw_only=True):
+    """An event, and what was measured of it."""
 
-    OK = "ok"
-    TIMEOUT = "timeout"
-    INVALID = "invalid"
-    UNREACHABLE = "unreachable"
-    SKIPPED = "skipped"
-
-
-class VlmType(enum.StrEnum):
-    """The closed list of what an event can be."""
-
-    NORMAL = "normal"
-    INTRUSION = "intrusion"
-    LOITERING = "loitering"
-    RUNNING = "running"
-    FALL = "fall"
-    FIGHTING = "fighting"
-    ASSAULT_ABUSE = "assault_abuse"
-    WEAPON = "weapon"
-    ROBBERY_THEFT = "robbery_theft"
-    VANDALISM = "vandalism"
-    ABANDONED_OBJECT = "abandoned_object"
-    OBJECT_REMOVED = "object_removed"
-    WRONG_WAY = "wrong_way"
-    CROWDING = "crowding"
-    CROWD_DISPERSAL = "crowd_dispersal"
-    RIOT = "riot"
-    VEHICLE_INCIDENT = "vehicle_incident"
-    FIRE_SMOKE = "fire_smoke"
-    EXPLOSION = "explosion"
-    TAMPER = "tamper"
-    ANIMAL = "animal"
-    MEDICAL = "medical"
-    UNUSUAL_MOTION = "unusual_motion"
-    OTHER = "other"
+    event: AnomalyEvent
+    evidence: Evidence
+    attempt: int = 0
+    """1 where it is looked at once more, with newer evidence."""
 
 
-class Analysis(msgspec.Struct, frozen=True, kw_only=True):
-    """What an analyzer says of one event; the same for every backend."""
+class Question(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is asked, and among which types the answer lies."""
 
-    verdict: Verdict
-    vlm_type: VlmType
-    title: str
-    description: str
-    confidence: float
-    """0..1, of the kind that `confidence_kind` names."""
-    confidence_kind: str
-    source: str
-    """Backend and version, such as "rules/1"."""
-    status: AnalysisStatus = AnalysisStatus.OK
+    role: str = "general"
+    types: tuple[VlmType, ...] = tuple(VlmType)
+    crop: bool = False
+    """Look at what moved alone, enlarged."""
+
+
+EVERYTHING = Question()
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """One question to an engine, for the audit trail."""
+
+    engine: str
+    model: str
+    role: str
+    prompt_sha256: str = ""
+    """Of all the words that it was given, system prompt and schema included; "" where there is no prompt."""
+    frames: tuple[str, ...] = ()
+    """SHA-256 of the pictures that it was shown, in order."""
+    output: str = ""
+    """What it said, cut to 2,000 characters."""
+    ms: float
+    error: str = ""
+    tokens: int = 0
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """An analysis, and how it came about."""
+
+    analysis: Analysis
+    calls: tuple[Call, ...] = ()
 
 
 class VlmAnalyzer(Protocol):
     """One backend; called from several threads."""
 
-    def analyze(self, event: AnomalyEvent, evidence: dict[str, float]) -> Analysis:
-        """May block for seconds; never raises for what it sees, says so in `status` instead."""
+    name: str
+    """Of the backend, "rules" or "openai"."""
+
+    def analyze(self, incident: Incident, question: Question, deadline_s: float) -> Finding:
+        """An answer by `deadline_s` (monotonic seconds), which it may block until.
+
+        Never raises: what goes wrong stands in the analysis's `status`, and what was measured in its place.
+        """
+        ...
+
+    def close(self) -> None:
+        """Lets go of connections and models."""
         ...

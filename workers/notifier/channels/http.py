@@ -1,14 +1,14 @@
 """POST to an address that was checked: never a redirect, never another address than the one that was looked at."""
 
-import ipaddress
 from collections.abc import Mapping
 from http import HTTPStatus
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 import httpx
 
 from core.errors import AddressRefused
 from core.security.networks import AllowedNetworks, resolve
+from core.security.pinned import pinned_request
 from workers.notifier.channels.base import DeliveryFailed, tls_context
 
 __all__ = ["CheckedClient"]
@@ -50,7 +50,7 @@ class CheckedClient:
             raise DeliveryFailed(str(error)) from error
         failed = DeliveryFailed(f"{host} has no address")
         for address in addresses:
-            request = self._request(parts, address, port, body, headers)
+            request = pinned_request(self._client, parts, address, body, headers)
             try:
                 response = await self._client.send(request, stream=True)
             except (httpx.ConnectError, httpx.ConnectTimeout) as error:
@@ -61,17 +61,6 @@ class CheckedClient:
             await response.aclose()
             return _checked(host, response)
         raise failed
-
-    def _request(
-        self, parts: SplitResult, address: str, port: int, body: bytes, headers: Mapping[str, str]
-    ) -> httpx.Request:
-        """To the address, for the host: its name stands in the header and in the TLS handshake."""
-        literal = f"[{address}]" if ipaddress.ip_address(address).version == 6 else address
-        target = f"{parts.scheme}://{literal}:{port}{parts.path or '/'}" + (f"?{parts.query}" if parts.query else "")
-        named = {**headers, "Host": parts.netloc}
-        return self._client.build_request(
-            "POST", target, content=body, headers=named, extensions={"sni_hostname": parts.hostname or ""}
-        )
 
     async def close(self) -> None:
         await self._client.aclose()
