@@ -227,9 +227,8 @@ class Sight:
             before = self._before[-1].edges if self._before else None
             size = sum(borders.size for borders in look.borders)
             self._torn_now = _torn(look, self._reference)
-            if self._reference.mean > DARK and self._torn_now > max(
-                BLOCKS_LEAST + BLOCKS_SHARE * size, 2 + TORN_MORE * self._torn_most
-            ):
+            most = max(BLOCKS_LEAST + BLOCKS_SHARE * size, 2 + TORN_MORE * self._torn_most)
+            if self._reference.mean > DARK and self._torn_now > most:
                 return Fault.CORRUPT
             seen = _compare(look, before, self._reference, self._still_parts(look))
         if seen is Fault.COVERED and look.mean < DARK:
