@@ -65,6 +65,8 @@ AGES = 4096
 """Scores whose age is remembered."""
 _RESENDS = 20
 """How often a lossless frame is asked for again: inference may be restarting."""
+_TRAINING_S = 900.0
+"""What a type that trains may take of a file's time; others take seconds."""
 _NAME_SERVER_S = 15.0
 """What the resolver takes at worst before it gives up."""
 _STOP_S = 1.0
@@ -152,6 +154,7 @@ class CameraPipeline:
         self._scores = ScoreHistory(job.camera.camera_id, NodeId(config.node_id))
         self._pending: dict[int, tuple[Captured, int]] = {}
         self._learning = False
+        self._version = 0
         self._catching_up = False
         self._last: ScoreReply | None = None
         self._frames = 0
@@ -303,7 +306,8 @@ class CameraPipeline:
         """Asks inference whether there is a state; waits for it to be up, since nothing can be scored before."""
         known = self._known_state()
         own = self._normality_id == self._camera.camera_id
-        self._learning = self._job.learn_only or (own and known.state_version == 0)
+        self._learning = self._job.learn_only or (own and known.state == "learning")
+        self._version = known.state_version
         self._set_phase(CameraPhase.LEARNING if self._learning else _phase_of(known.state))
 
     def _known_state(self) -> LearnedReply:
@@ -477,6 +481,8 @@ class CameraPipeline:
         self._last = reply
         if self._job.learn_only:
             return
+        if not self._learning and reply.state_version != self._version:
+            self._use(self._known_state())
         seen = Observation(
             media_s=captured.media_s,
             at=datetime.fromtimestamp(captured.at_ns / 1e9, UTC),
@@ -523,15 +529,28 @@ class CameraPipeline:
 
     def _finish_learning(self) -> None:
         """Has the state fitted, and goes on with it; too little footage is said, and learning goes on."""
-        request = FinishLearning(vad_type=self._camera.vad_type, normality_id=self._normality_id)
+        whole = self._job.lossless
+        request = FinishLearning(vad_type=self._camera.vad_type, normality_id=self._normality_id, whole=whole)
         try:
-            learned = self._ask_control(request, timeout_s=60.0)
+            learned = self._ask_control(request, timeout_s=_TRAINING_S if whole else 60.0)
         except HaetaeError as error:
             log.warning("learning_not_finished", reason=str(error))
             self._warn(f"nothing learned: {error}")
             return
         self._learning = False
         log.info("learned", seconds=learned.learned_s, frames=learned.frames, version=learned.state_version)
+        self._use(learned)
+        if self._job.lossless:
+            short = (
+                "" if learned.state == "armed" else f": too short to trust (at least {self._config.vad.armed_s:.0f} s)"
+            )
+            self._warn(f"learned from its own beginning, {learned.learned_s:.1f} s{short}")
+        if learned.warning:
+            self._warn(learned.warning)
+
+    def _use(self, learned: LearnedReply) -> None:
+        """Remembers a version that was saved, and what the camera may say from now on."""
+        self._version = learned.state_version
         if learned.file and self._history:
             self._history.add(
                 NormalityVersion(
@@ -547,13 +566,6 @@ class CameraPipeline:
                     sha256=learned.sha256,
                 )
             )
-        if self._job.lossless:
-            short = (
-                "" if learned.state == "armed" else f": too short to trust (at least {self._config.vad.armed_s:.0f} s)"
-            )
-            self._warn(f"learned from its own beginning, {learned.learned_s:.1f} s{short}")
-        if learned.warning:
-            self._warn(learned.warning)
         self._set_phase(_phase_of(learned.state))
 
     def _learn_anew(self, reason: str) -> None:
