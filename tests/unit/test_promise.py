@@ -59,7 +59,7 @@ def footage(hours: float, seed: int) -> EventLadder:
 
 @pytest.mark.parametrize("per_day", [24.0, 1.0])
 def test_a_threshold_makes_about_as_many_events_as_were_asked_for(per_day):
-    solved = [promise_of(footage(16, seed).evidence, per_day, 2.0) for seed in range(3)]
+    solved = [promise_of(footage(24, seed).evidence, per_day, 2.0) for seed in range(3)]
     assert {one.stage for one in solved} == {"armed"}
     truth = 86_400 / (180 + 13)
     rates = [truth * np.exp(-(one.open_score - 1) / 0.7) for one in solved]
