@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from core.config import TrackerConfig
 from core.events import EventState
+from core.events.backtest import backtest
 from core.events.promise import LEVELS, EventLadder, Evidence, poisson_interval, promise_of
 from core.events.tracker import EventTracker, Observation
 from core.ids import CameraId, NodeId
@@ -140,3 +141,19 @@ def test_an_armed_threshold_moves_by_no_more_than_half_a_level_a_day(tmp_path):
     before = keeper.promise.open_score
     feed(keeper, 6, 9.0, at_s=4 * 3600)
     assert before < keeper.promise.open_score <= before + MOST_A_DAY * 2 / 24 + 0.01
+
+
+def test_a_backtest_lists_the_events_of_another_threshold():
+    luck = np.random.default_rng(1)
+    begins = range(100, 40_000, 400)
+    heights = {begin: 2.2 + luck.exponential(0.8) for begin in begins}
+    curve = [
+        (second, heights.get(second // 400 * 400 + 100, 0.3) if second % 400 in range(100, 106) else 0.3)
+        for second in range(40_000)
+    ]
+    found = backtest(curve, TrackerConfig(), 24.0)
+    assert found.before == len(begins)
+    assert 5 <= len(found.events) <= 20
+    highest = max(begins, key=lambda begin: heights[begin])
+    assert highest in [event.begin_s for event in found.events]
+    assert all(event.peak_score >= found.promise.open_score for event in found.events)
