@@ -155,7 +155,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--hours", type=float, default=12.0, help="simulated hours with anomalies, and as many before")
     parser.add_argument("--vad", default="motion_stats", metavar="TYPE")
     options = parser.parse_args(argv)
-    hours = 0.6 if options.quick else options.hours
+    hours = 0.1 if options.quick else options.hours
     figures = measure(hours=hours, held_out_h=hours, scene=options.scene, vad_type=options.vad)
     if options.json:
         print(json.dumps(figures))
