@@ -185,6 +185,8 @@ class TrackerConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     """A longer event is closed and goes on as the next."""
     update_s: Positive = 5.0
     """How often an open event is reported again."""
+    false_events_per_day: Annotated[float, Meta(ge=0, le=10_000)] = 24.0
+    """Of each camera; once enough was watched, its threshold is set for so many. 0 keeps `open_score` for ever."""
 
     def at(self, open_score: float) -> "TrackerConfig":
         """The same with another threshold; the closing one keeps its proportion."""

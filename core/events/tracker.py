@@ -73,6 +73,10 @@ class EventTracker:
         """The event that goes on now."""
         return self._event
 
+    def retune(self, config: TrackerConfig) -> None:
+        """Other thresholds from the next frame on; an event that goes on closes by them."""
+        self._config = config
+
     def observe(self, seen: Observation) -> list[AnomalyEvent]:
         """Takes the next scored frame; returns what there is to report: an opening, an update, an end."""
         self.smoothed = self._smooth(seen)

@@ -113,3 +113,12 @@ def test_the_health_bench_runs_on_real_footage_and_calls_nothing_ordinary_a_faul
     found = json.loads(done.stdout)
     assert found["false_events"] == []
     assert found["named_in_time"] > 0.9
+
+
+def test_the_promise_bench_runs_and_promises_nothing_from_some_minutes():
+    command = [sys.executable, "-m", "bench.promise", "--json", "--quick"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["asked_24"]["promise"]["stage"] == "learning"
+    assert found["asked_24"]["anomalies"]

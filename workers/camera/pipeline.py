@@ -47,6 +47,7 @@ from workers.camera.jobs import JobFeed
 from workers.camera.live import Health, LivePlayer, PacketPump, knock
 from workers.camera.masks import Masks
 from workers.camera.pixels import MotionGate
+from workers.camera.promise import PromiseKeeper
 from workers.camera.recorder import EventRecorder, ScoreSheet
 from workers.camera.score_history import ScoreHistory
 from workers.camera.sight import GOOD, Finding, Sight
@@ -135,6 +136,14 @@ class CameraPipeline:
         self._inference = RequestClient(self._context, config.endpoint("inference"), InferenceReply)
         self._control = RequestClient(self._context, config.endpoint("inference"), InferenceReply)
         self._outbox = EventOutbox(self._context, config, job.camera.camera_id)
+        self._promise: PromiseKeeper | None = None
+        if not job.lossless:
+            self._promise = PromiseKeeper(
+                config.data_dir / "promises" / f"{job.camera.camera_id}.json",
+                config.tracker,
+                job.camera.vad_type,
+                config.tracker.false_events_per_day,
+            )
         self._tracker = self._new_tracker(0, 0)
         info = self._source.info if self._source else None
         self._recorder = EventRecorder(config, job, info, self._inference, self._outbox, self._clips)
@@ -190,7 +199,7 @@ class CameraPipeline:
 
     def _new_tracker(self, width: int, height: int) -> EventTracker:
         return EventTracker(
-            self._config.tracker,
+            self._promise.settings if self._promise else self._config.tracker,
             camera_id=self._camera.camera_id,
             node_id=NodeId(self._config.node_id),
             vad_type=self._camera.vad_type,
@@ -265,6 +274,12 @@ class CameraPipeline:
             counter("camera_scores", "Answers to frames, by what became of them.", count, status=status, **labels)
             for status, count in self.counts.items()
         ]
+        if self._promise:
+            promise = self._promise.promise
+            samples += [
+                gauge("camera_open_score", "Threshold of events, -log10 P.", promise.open_score, **labels),
+                gauge("camera_false_events_per_day", "To be expected of it.", promise.expected_per_day, **labels),
+            ]
         if self._clips:
             samples.append(counter("camera_clips_lost", "Clips that were not written.", self._clips.lost, **labels))
         return samples
@@ -409,6 +424,8 @@ class CameraPipeline:
             for event in self._tracker.finish():
                 self._recorder.publish(event, captured.media_s)
             self._capture.hold_gate_open = False
+            if self._promise:
+                self._promise.pause()
         elif before.fault and not found.fault:
             log.info("camera_sees_again", fault=before.fault)
         if self._sight and self._sight.new_views != self._new_views:
@@ -501,12 +518,17 @@ class CameraPipeline:
             self._scores.score(captured.at_ns / 1e9, reply.score)
         flat = self._flat.scored(reply.score, captured.media_s)
         self._notice = "its score does not change although there is movement: detection is broken" if flat else ""
-        raised = reply.score >= self._config.tracker.close_score
+        tuned = self._promise.settings if self._promise else self._config.tracker
+        raised = reply.score >= tuned.close_score
         self._recorder.look(captured, reply, raised=raised or self._tracker.open_event is not None)
         for event in self._tracker.observe(seen):
             x, y = event.peak_x / max(captured.width, 1), event.peak_y / max(captured.height, 1)
             self._recorder.publish(event, captured.media_s, self._capture.masks.around(x, y))
         self._capture.hold_gate_open = raised or self._tracker.open_event is not None
+        if self._promise and not self._learning:
+            tuned = self._promise.scored(captured.media_s, self._tracker.smoothed, reply.state_version)
+            if tuned:
+                self._tracker.retune(tuned)
 
     def _record(self, captured: Captured, reply: ScoreReply | None) -> None:
         """One row per frame: its own score, or the last one where it was held back."""
@@ -604,6 +626,8 @@ class CameraPipeline:
                 for made in self._clips.finish(_CLIPS_S):
                     self._recorder.add_clip(made)
             self._remember(self._scores.take())
+            if self._promise:
+                self._promise.save()
             if self._history:
                 self._history.pump()
             self._recorder.finish(1.0 if self._stopped() else self._config.vlm.hard_s + 1)

@@ -5,6 +5,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,13 @@ from rich.table import Table
 from core.cameras import CameraConfig, CameraPhase, CameraSettings, CameraStatus, Transport
 from core.cameras.probe import probe
 from core.cameras.urls import check_url, seal_url
+from core.clock import utc_iso
 from core.config import Config, load_config
 from core.db import make_engine, upgrade
 from core.db.cameras import add_camera, get_camera, list_cameras, remove_camera, set_enabled
+from core.db.history import score_curve
 from core.errors import ConfigError, HaetaeError
+from core.events.backtest import backtest
 from core.frames import ring_budget
 from core.ids import CameraId, check_camera_id
 from core.security.secrets import SecretBox
@@ -52,6 +56,12 @@ def add_parser(subparsers: Any) -> None:
     probe_it.add_argument("--jpeg", type=Path, metavar="FILE", help="write a picture of it there")
     probe_it.add_argument("--json", action="store_true", help="for programs")
     probe_it.set_defaults(run=_probe)
+    try_it = actions.add_parser("backtest", help="which events there would have been with another threshold")
+    try_it.add_argument("name")
+    try_it.add_argument("--per-day", type=float, required=True, metavar="N", help="false events a day that may be")
+    try_it.add_argument("--days", type=float, default=7.0, help="how far back (7)")
+    try_it.add_argument("--json", action="store_true", help="for programs")
+    try_it.set_defaults(run=_backtest)
     show = actions.add_parser("list", help="show all cameras, as wanted and as they are")
     show.add_argument("--json", action="store_true", help="for programs")
     show.set_defaults(run=_list)
@@ -157,6 +167,34 @@ def _probe(args: argparse.Namespace) -> int:
     for line in found.advice:
         print(f"  {line}")
     return 0 if found.ok else 1
+
+
+def _backtest(args: argparse.Namespace) -> int:
+    """Exit code 1 where too few scores are kept to say anything."""
+    config = configure(args)
+    engine = _engine(config)
+    camera = get_camera(engine, check_camera_id(args.name))
+    now = datetime.now(UTC)
+    since = utc_iso(now - timedelta(days=min(365.0, max(0.0, args.days))))
+    curve = score_curve(engine, camera.camera_id, since, utc_iso(now))
+    engine.dispose()
+    found = backtest(curve, config.tracker, args.per_day)
+    if args.json:
+        events = [{"began_at": one.began_at, "ended_at": one.ended_at, "peak": one.peak_score} for one in found.events]
+        told = {"promise": msgspec.to_builtins(found.promise), "before": found.before, "events": events}
+        print(json.dumps(told))
+        return 0 if found.promise.stage != "learning" else 1
+    hours = found.promise.watched_s / 3600
+    if found.promise.stage == "learning":
+        print(f"{hours:.1f} h of scores are kept since {since}: too little, or too quiet, to say anything")
+        return 1
+    print(
+        f"with threshold {found.promise.open_score:.2f} there would have been {len(found.events)} events "
+        f"instead of {found.before} ({hours:.1f} h watched since {since})"
+    )
+    for one in found.events:
+        print(f"  {one.began_at}  {one.end_s - one.begin_s:5.0f} s  {one.peak_score:.1f}")
+    return 0
 
 
 def _switch(args: argparse.Namespace, *, enabled: bool) -> int:
