@@ -20,7 +20,7 @@ from core.wire.feeds import FeedSubscriber
 from core.wire.messages import Committed
 from workers.commands.camera import configure, parse_duration
 
-__all__ = ["add_parser", "describe"]
+__all__ = ["add_parser", "describe", "since_time"]
 
 
 def add_parser(subparsers: Any) -> None:
@@ -57,7 +57,7 @@ def describe(event: AnomalyEvent) -> str:
     )
 
 
-def _since(text: str) -> str:
+def since_time(text: str) -> str:
     if re.fullmatch(r"[\d.]+[smh]?", text):
         return utc_iso(datetime.now(UTC) - timedelta(seconds=parse_duration(text)))
     try:
@@ -73,8 +73,8 @@ def _run(args: argparse.Namespace) -> int:
     camera_id = check_camera_id(args.camera) if args.camera else None
     wanted = EventFilter(
         cameras=(camera_id,) if camera_id else None,
-        since=_since(args.since) if args.since else None,
-        until=_since(args.until) if args.until else None,
+        since=since_time(args.since) if args.since else None,
+        until=since_time(args.until) if args.until else None,
         types=tuple(args.type),
         severities=tuple(Severity(one) for one in args.severity),
         min_score=args.min_score,
