@@ -21,12 +21,13 @@ import zmq
 
 from bench.fake_vlm import FakeVlm, Said
 from core.clock import utc_iso
-from core.config import Config, FlowsConfig, load_config
+from core.config import Config, FlowsConfig, LogConfig, load_config
 from core.events import AnomalyEvent, EventState
 from core.events.evidence import Evidence, FrameRole, KeyFrame, Scene, Track
 from core.frames import FrameFormat, RingWriter
 from core.heartbeat import read_heartbeat
 from core.ids import CameraId, EventId, NodeId, uuid7
+from core.logs import configure_logging
 from core.wire.messages import AnalyzeReply, AnalyzeRequest, ErrorReply, InferenceReply, ScoreReply, ScoreRequest
 from core.wire.rpc import RequestClient
 from workers.inference.analysts import decide
@@ -35,7 +36,7 @@ from workers.inference.pool import ResourcePool
 from workers.inference.vlm import RulesAnalyzer
 from workers.process import spawn
 
-__all__ = ["main", "measure"]
+__all__ = ["Inference", "main", "make_event", "make_evidence", "measure", "measure_crowd"]
 
 CAMERAS = 64
 WIDTH, HEIGHT = 640, 360
@@ -120,16 +121,16 @@ def measure_overhead(runs: int) -> dict[str, Any]:
     return {"flows": found, "flow_overhead_p99_ms": max(one["p99_ms"] for one in found.values())}
 
 
-class _Inference:
+class Inference:
     """An inference process of its own, and a client."""
 
     def __init__(self, folder: Path, url: str, context: zmq.Context[Any]) -> None:
-        file = folder / "haetae.toml"
-        file.write_text(
+        self.file = folder / "haetae.toml"
+        self.file.write_text(
             f'[vlm]\nbackend = "openai"\nurl = "{url}"\nmodel = "scripted"\ndescribe = false\n'
             f'[paths]\ndata = "{folder}"\nrun = "{folder}/run"\n'
         )
-        self.config: Config = load_config(file, environ={})
+        self.config: Config = load_config(self.file, environ={})
         self.config.make_dirs()
         self.process = spawn("inference", config=self.config)
         give_up = time.monotonic() + 30
@@ -145,7 +146,7 @@ class _Inference:
         self.process.wait(20)
 
 
-def measure_crowd(inference: _Inference, server: FakeVlm) -> dict[str, Any]:
+def measure_crowd(inference: Inference, server: FakeVlm) -> dict[str, Any]:
     """All cameras raise at once: each event is judged, or decided by rules and labelled."""
     evidence = make_evidence(inference.config.media_dir)
     server.most_at_once = 0
@@ -178,7 +179,7 @@ def measure_crowd(inference: _Inference, server: FakeVlm) -> dict[str, Any]:
     }
 
 
-def measure_beside(inference: _Inference, rounds: int, seconds: float) -> dict[str, Any]:
+def measure_beside(inference: Inference, rounds: int, seconds: float) -> dict[str, Any]:
     """The latency of scores with and without events being judged, in turn."""
     rings = [
         RingWriter.create(
@@ -214,7 +215,7 @@ def measure_beside(inference: _Inference, rounds: int, seconds: float) -> dict[s
 
 
 def _score(
-    inference: _Inference,
+    inference: Inference,
     rings: list[RingWriter],
     frames: list[np.ndarray],
     seconds: float,
@@ -268,7 +269,7 @@ def measure(*, quick: bool = False) -> dict[str, Any]:
         tempfile.TemporaryDirectory(prefix="haetae-b-") as folder,
         zmq.Context() as context,
     ):
-        inference = _Inference(Path(folder), server.url, context)
+        inference = Inference(Path(folder), server.url, context)
         try:
             figures |= {"crowd": measure_crowd(inference, server)}
             figures |= measure_beside(inference, 1 if quick else 5, 3.0 if quick else 10.0)
@@ -282,6 +283,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="only JSON on stdout")
     parser.add_argument("--quick", action="store_true", help="seconds instead of minutes: no figure to quote")
     options = parser.parse_args(argv)
+    configure_logging(LogConfig(level="warning"), "bench")
     figures = measure(quick=options.quick)
     if options.json:
         print(json.dumps(figures))

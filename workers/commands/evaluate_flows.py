@@ -40,9 +40,7 @@ class Tally(msgspec.Struct):
 
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser("evaluate-flows", help="compare agent flows on stored events")
-    parser.add_argument(
-        "--since", metavar="TIME", default="168h", help="24h, or a time such as 2026-03-01T18:00Z"
-    )
+    parser.add_argument("--since", metavar="TIME", default="168h", help="24h, or a time such as 2026-03-01T18:00Z")
     parser.add_argument("--limit", type=int, default=500, metavar="N", help="the newest so many events (500)")
     parser.add_argument("--flow", action="append", choices=list(FLOWS), help="this flow; may be repeated (all)")
     parser.add_argument(
