@@ -1,9 +1,14 @@
 """What handlers work with: databases, keys, the other processes; made once, closed once."""
 
+import asyncio
+import contextvars
 import ipaddress
 import threading
 from collections import Counter
-from typing import Any
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
 
 import structlog
 import zmq
@@ -36,8 +41,11 @@ DEAD_S = 5.0
 """A process that has not beaten for so long is not waited for."""
 VIEWED_S = 600.0
 KEPT_VIEWS = 5_000
+PAGES = 4
+"""Threads that read pages of events from PostgreSQL."""
 PROBES = 2
 """Sources that are looked at at the same time."""
+T = TypeVar("T")
 Call = Request[Principal | None, Any, Any]
 
 
@@ -91,6 +99,8 @@ class Services:
         self.config, self.clock = config, clock
         self.reader = make_engine(config.database_url)
         self.writer = make_engine(config.database_url, writer=True)
+        sqlite = self.reader.dialect.name == "sqlite"
+        self._pages = ThreadPoolExecutor(1 if sqlite else PAGES, thread_name_prefix="pages")
         self.passwords = Passwords()
         self.box = SecretBox(config.secrets_dir)
         self.keys = KeyRing(config.secrets_dir)
@@ -114,6 +124,14 @@ class Services:
 
     def now(self) -> str:
         return utc_iso(self.clock.now())
+
+    async def page(self, read: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Reads something short that is asked for again and again, in a thread kept for that.
+
+        Of SQLite one thread reads more pages a second than two, which take the interpreter's lock from each other.
+        """
+        work = partial(contextvars.copy_context().run, read, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._pages, work)
 
     def samples(self) -> list[Sample]:
         """What this process measures."""
@@ -169,5 +187,6 @@ class Services:
             peer.close()
         self._context.destroy(linger=0)
         self.rings.close()
+        self._pages.shutdown()
         self.reader.dispose()
         self.writer.dispose()

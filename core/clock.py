@@ -3,10 +3,22 @@
 import time
 from datetime import UTC, date, datetime, timedelta
 from typing import Protocol
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from core.errors import ConfigError
 
-__all__ = ["DAY", "Clock", "FakeClock", "SystemClock", "later_utc", "local_day", "normal_utc", "utc_iso"]
+__all__ = [
+    "DAY",
+    "Clock",
+    "FakeClock",
+    "SystemClock",
+    "later_utc",
+    "local_day",
+    "local_text",
+    "normal_utc",
+    "time_zone",
+    "utc_iso",
+]
 
 
 DAY = r"^\d{4}-\d{2}-\d{2}$"
@@ -65,6 +77,19 @@ class FakeClock:
 def utc_iso(at: datetime) -> str:
     """`at` as RFC 3339 in UTC with microseconds; sorts as text."""
     return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def time_zone(name: str) -> ZoneInfo:
+    """The IANA time zone of this name; raises ConfigError."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ConfigError(f"not a time zone: {name[:60]!r}", "use an IANA name such as Asia/Seoul") from error
+
+
+def local_text(at: str, zone: ZoneInfo) -> str:
+    """A moment as people of that zone write it: 2026-03-01 18:00:05."""
+    return datetime.fromisoformat(at).astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def local_day(text: str) -> date:

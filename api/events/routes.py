@@ -5,7 +5,6 @@ import io
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 from litestar import Response, Router, delete, get, post, put
@@ -13,12 +12,13 @@ from litestar.di import NamedDependency, Provide
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from litestar.response import Stream
+from sqlalchemy import Engine
 
 from api.files import answer_file
 from api.guard import needs
 from api.problems import Refused, documented
 from api.services import Call, Services, caller
-from core.clock import DAY, later_utc, local_day, normal_utc, utc_iso
+from core.clock import DAY, later_utc, local_day, normal_utc, time_zone, utc_iso
 from core.db.event_pages import EventFilter, iterate_events, page_events
 from core.db.events import (
     EventDetail,
@@ -101,19 +101,17 @@ def _filter(
 
 def _day(day: date, zone: str) -> tuple[str, str]:
     try:
-        place = ZoneInfo(zone)
+        place = time_zone(zone)
         begin = datetime.combine(day, time(), place)
         return utc_iso(begin.astimezone(UTC)), utc_iso(
             datetime.combine(day + timedelta(days=1), time(), place).astimezone(UTC)
         )
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise ConfigError(f"not a time zone: {zone[:60]!r}", "use an IANA name such as Asia/Seoul") from error
     except OverflowError as error:
         raise ConfigError(f"not a day that can be looked at: {day}") from error
 
 
-@get("/", opt=READ, sync_to_thread=True, responses=documented(), operation_id="listEvents")
-def list_events(
+@get("/", opt=READ, responses=documented(), operation_id="listEvents")
+async def list_events(
     services: NamedDependency[Services],
     wanted: NamedDependency[EventFilter],
     limit: Annotated[int, QueryParameter(ge=1, le=500)] = 50,
@@ -122,7 +120,11 @@ def list_events(
     ] = None,
 ) -> EventPageOut:
     """A page of events, the newest first, of the cameras that the caller may see."""
-    page = page_events(services.reader, wanted, limit=limit, cursor=cursor)
+    return await services.page(_page, services.reader, wanted, limit, cursor)
+
+
+def _page(reader: Engine, wanted: EventFilter, limit: int, cursor: str | None) -> EventPageOut:
+    page = page_events(reader, wanted, limit=limit, cursor=cursor)
     return EventPageOut(events=[EventOut.of(one) for one in page.events], cursor=page.cursor)
 
 

@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from litestar import Router, get
 from litestar.di import NamedDependency
@@ -11,6 +10,7 @@ from litestar.params import FromQuery, QueryParameter
 from api.guard import needs
 from api.problems import documented
 from api.services import Call, Services, caller
+from core import clock
 from core.clock import DAY, local_day
 from core.db.cameras import list_cameras
 from core.db.statistics import Period, StatisticsQuery
@@ -45,10 +45,8 @@ def _query(
 ) -> StatisticsQuery:
     zone = time_zone or services.config.site.time_zone
     try:
-        last = local_day(until) if until else datetime.now(UTC).astimezone(ZoneInfo(zone)).date()
+        last = local_day(until) if until else datetime.now(UTC).astimezone(clock.time_zone(zone)).date()
         first = local_day(since) if since else last - timedelta(days=BACK[period] - 1)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise ConfigError(f"not a time zone: {zone[:60]!r}", "use an IANA name such as Asia/Seoul") from error
     except OverflowError as error:
         raise ConfigError(f"not a range that can be looked at: up to {until}") from error
     if not first.year >= 1971 or not last.year <= 2200:

@@ -32,6 +32,8 @@ __all__ = [
     "cameras_of",
     "count_events",
     "events_after",
+    "find_analyses",
+    "find_events",
     "get_detail",
     "get_event",
     "last_sequence",
@@ -212,6 +214,20 @@ def events_after(engine: Engine, sequence: int, limit: int = 500) -> list[Stored
         return stored_events(connection, query)
 
 
+def find_events(connection: Connection, event_ids: Iterable[EventId]) -> dict[EventId, StoredEvent]:
+    """Those of them that are there, without files and steps."""
+    ids = sorted(set(event_ids))
+    query = select(*stored_columns()).where(EventRow.id.in_(ids)).limit(len(ids))
+    return {stored.event.id: stored for stored in stored_events(connection, query)} if ids else {}
+
+
+def find_analyses(connection: Connection, event_ids: Iterable[EventId]) -> dict[EventId, Analysis]:
+    """What each of them was taken to be; without those that nobody has judged."""
+    query = select(EventAnalysisRow.event_id, EventAnalysisRow.data)
+    rows = connection.execute(query.where(EventAnalysisRow.event_id.in_(sorted(set(event_ids)))))
+    return {EventId(event_id): msgspec.convert(data, Analysis) for event_id, data in rows}
+
+
 def get_event(engine: Engine, event_id: EventId) -> AnomalyEvent | None:
     """One event with its files and steps."""
     detail = get_detail(engine, event_id)
@@ -221,20 +237,16 @@ def get_event(engine: Engine, event_id: EventId) -> AnomalyEvent | None:
 def get_detail(engine: Engine, event_id: EventId) -> EventDetail | None:
     """One event and all that hangs on it, as of one moment."""
     with engine.connect() as connection:
-        row = connection.execute(select(*stored_columns()).where(EventRow.id == event_id)).first()
-        if row is None:
+        stored = find_events(connection, [event_id]).get(event_id)
+        if stored is None:
             return None
         media = connection.execute(_parts(EventMediaRow, EventMedia, event_id).order_by(EventMediaRow.kind))
         steps = connection.execute(_parts(EventStepRow, EventStep, event_id).order_by(EventStepRow.position))
-        analysed = connection.execute(
-            select(EventAnalysisRow.data).where(EventAnalysisRow.event_id == event_id)
-        ).scalar_one_or_none()
-        stored = stored_event(row)
         event = msgspec.structs.replace(
             stored.event,
             media=tuple(EventMedia(**part) for part in media.mappings()),
             steps=tuple(EventStep(**part) for part in steps.mappings()),
-            analysis=msgspec.convert(analysed, Analysis) if analysed else None,
+            analysis=find_analyses(connection, [event_id]).get(event_id),
         )
         taken = connection.execute(
             _parts(AcknowledgementRow, Acknowledgement, event_id).order_by(AcknowledgementRow.at, AcknowledgementRow.id)

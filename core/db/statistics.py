@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 import msgspec
 import numpy as np
 from sqlalchemy import Connection, Engine, select
 
-from core.clock import Clock, SystemClock
+from core.clock import Clock, SystemClock, time_zone
 from core.db.counters import counter
 from core.db.day_pack import Counted, load_days
 from core.db.rollup import QUARTER_S, quarter_at
@@ -115,7 +115,7 @@ class StatisticsReader:
 
     def read(self, query: StatisticsQuery) -> Statistics:
         """Raises ConfigError for an unknown time zone, and for a range that is backwards or too long."""
-        zone = _zone(query.time_zone)
+        zone = time_zone(query.time_zone)
         begins = _begins(query)
         now = self._clock.now()
         with self._engine.connect() as connection:
@@ -129,13 +129,6 @@ class StatisticsReader:
                 while len(self._cache) > CACHED:
                     self._cache.popitem(last=False)
         return known
-
-
-def _zone(name: str) -> ZoneInfo:
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise ConfigError(f"not a time zone: {name[:60]!r}", "use an IANA name such as Asia/Seoul") from error
 
 
 def _begins(query: StatisticsQuery) -> list[date]:

@@ -4,18 +4,16 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 from sqlalchemy import Engine, select
 
 from core.cameras.history import CameraStateChange
-from core.clock import normal_utc
+from core.clock import normal_utc, time_zone
 from core.config import Config
 from core.db.cameras import all_zones, list_groups
 from core.db.event_pages import EventFilter, iterate_events
 from core.db.tables import CameraStateRow
-from core.errors import ConfigError
 from core.events.model import AnomalyEvent
 from core.ids import CameraId, EventId
 from core.notifications.model import HealthConditions, RuleDraft
@@ -57,14 +55,8 @@ class DryRun(msgspec.Struct, frozen=True, kw_only=True):
 
 def load_site(engine: Engine, config: Config) -> Site:
     """What rules refer to, as it is now; raises ConfigError where the site's time zone is none."""
-    try:
-        time_zone = ZoneInfo(config.site.time_zone)
-    except (ZoneInfoNotFoundError, ValueError) as error:
-        raise ConfigError(
-            f"not a time zone: {config.site.time_zone!r}", 'write site.time_zone as "Asia/Seoul"'
-        ) from error
     return Site(
-        time_zone=time_zone,
+        time_zone=time_zone(config.site.time_zone),
         groups={group.id: frozenset(map(CameraId, group.cameras)) for group in list_groups(engine)},
         zones=all_zones(engine),
     )

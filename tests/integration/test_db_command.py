@@ -3,7 +3,8 @@
 import json
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import text
@@ -20,11 +21,12 @@ from tests.integration.test_logger import Logger, until
 def haetae(config):
     """Runs the command with this test's folders; returns (exit code, stdout, stderr)."""
 
-    def run(*words: str, url: str = "") -> tuple[int, str, str]:
+    def run(*words: str, url: str = "", time_zone: str = "UTC") -> tuple[int, str, str]:
         environment = {
             "PATH": "/usr/bin:/bin",
             "HAETAE_PATHS__DATA": str(config.data_dir),
             "HAETAE_PATHS__RUN": str(config.run_dir),
+            "HAETAE_SITE__TIME_ZONE": time_zone,
             **({"HAETAE_DATABASE__URL": url} if url else {}),
         }
         command = [sys.executable, "-m", "workers.cli", *words]
@@ -135,3 +137,17 @@ def test_statistics_and_filters_on_the_command_line(haetae, config):
     assert len(haetae("events", "--json", "--text", "쓰러")[1].splitlines()) == 10
     assert len(haetae("events", "--json", "--severity", "critical")[1].splitlines()) == 0
     assert len(haetae("events", "--json", "--unacknowledged", "--min-score", "3")[1].splitlines()) == 20
+
+
+def test_events_are_shown_and_asked_for_in_the_sites_time_zone(haetae, config):
+    before = datetime.now(ZoneInfo("Asia/Seoul"))
+    fill(config, 1)
+    in_seoul = datetime.now(ZoneInfo("Asia/Seoul"))
+    _, said, _ = haetae("events", time_zone="Asia/Seoul")
+    assert said[:13] in {f"{at:%Y-%m-%d %H}" for at in (before, in_seoul)}, said
+    _, said, _ = haetae(
+        "events", "--since", f"{in_seoul - timedelta(minutes=5):%Y-%m-%dT%H:%M}", time_zone="Asia/Seoul"
+    )
+    assert "no events" not in said
+    code, _, error = haetae("events", time_zone="Seoul")
+    assert (code, "not a time zone" in error) == (2, True)

@@ -24,7 +24,7 @@ from core.db.events import acknowledge, upsert_events
 from core.db.history import upsert_states
 from core.db.notifications import create_channel, create_rule
 from core.db.outbox import list_deliveries, list_messages
-from core.events import AnomalyEvent, EventStep, Severity
+from core.events import Analysis, AnomalyEvent, ConfidenceKind, EventStep, Severity, Verdict, VlmType
 from core.exposition import gather
 from core.heartbeat import read_heartbeat
 from core.ids import CameraId, NodeId, uuid7
@@ -143,7 +143,17 @@ def test_an_event_is_told_once_signed_and_logged(site):
         channel = site.channel(WebhookSettings(url=server.url()), secrets=WebhookSecrets(signing_key="key"))
         site.rule(channel, conditions=EventConditions(min_severity=Severity.HIGH))
         with site.notifier():
-            event = now_event(severity=Severity.HIGH, vlm_type="fall", description="사람이 쓰러짐")
+            said = Analysis(
+                verdict=Verdict.CONFIRMED,
+                vlm_type=VlmType.FALL,
+                title="A fall",
+                description="Somebody fell",
+                description_ko="사람이 쓰러짐",
+                confidence=0.5,
+                confidence_kind=ConfidenceKind.MODEL,
+                source="openai/x",
+            )
+            event = now_event(severity=Severity.HIGH, vlm_type="fall", description=said.description, analysis=said)
             site.happens(now_event(severity=Severity.LOW), event)
             until(lambda: server.requests, "the webhook is called")
             site.happens(msgspec.structs.replace(event, revision=2, peak_score=9.0))
@@ -155,6 +165,9 @@ def test_an_event_is_told_once_signed_and_logged(site):
     assert found["camera"] == {"id": "gate", "name": "Main gate"}
     assert found["subject"] == "[높음] Main gate: 쓰러짐"
     assert found["link"] == f"https://haetae.example/events/{event.id}"
+    assert "설명: 사람이 쓰러짐" in found["text"]
+    assert found["event"]["description"] == "Somebody fell"
+    assert found["event"]["analysis"]["verdict"] == "confirmed"
     assert found["rule"]["name"] == "all"
     assert request.headers["idempotency-key"] == found["id"]
     timestamp = request.headers["x-haetae-timestamp"]

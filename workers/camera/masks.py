@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from zoneinfo import ZoneInfo
 
 import cv2
 import numpy as np
 
+from core import clock
 from core.cameras import Zone, ZoneKind
 from core.cameras.zones import Point, contains
 from workers.camera.pixels import planes
@@ -21,7 +21,7 @@ class Masks:
 
     def __init__(self, zones: Sequence[Zone], time_zone: str = "UTC") -> None:
         self._zones = tuple(zones)
-        self._time_zone = ZoneInfo(time_zone)
+        self._time_zone = clock.time_zone(time_zone)
         self._minute = -1
         self._holding: frozenset[str] | None = None
         self._hidden: tuple[np.ndarray, np.ndarray] | None = None

@@ -8,13 +8,14 @@ from typing import Any
 
 import msgspec
 
+from core.clock import time_zone
 from core.db import make_engine, upgrade
 from core.db.event_pages import EventFilter, iterate_events
 from core.db.events import get_detail
 from core.errors import NotFound
 from core.events import Severity
 from workers.commands.camera import configure
-from workers.commands.events import since_time
+from workers.commands.events import moment
 from workers.commands.replay import analyzer_for, load_incident, rerun
 from workers.inference.flows import FLOWS
 
@@ -57,7 +58,7 @@ def _run(args: argparse.Namespace) -> int:
     config = configure(args)
     upgrade(config.database_url)
     engine = make_engine(config.database_url)
-    wanted = EventFilter(since=since_time(args.since))
+    wanted = EventFilter(since=moment(args.since, time_zone(config.site.time_zone)))
     flows = args.flow or list(FLOWS)
     tallies = {flow: Tally(Counter(), Counter(), Counter()) for flow in flows}
     used = left_out = 0

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import Engine
 
-from core.clock import normal_utc, utc_iso
+from core.clock import local_text, normal_utc, time_zone, utc_iso
 from core.config import Config
 from core.db import make_engine, upgrade
 from core.db.cameras import list_groups
@@ -336,7 +336,8 @@ def _test(args: argparse.Namespace) -> int:
 
 
 def _log(args: argparse.Namespace) -> int:
-    engine = _engine(configure(args))
+    config = configure(args)
+    engine, zone = _engine(config), time_zone(config.site.time_zone)
     channels = {one.id: one.name for one in list_channels(engine)}
     wanted = find_channel(engine, args.channel).id if args.channel else None
     found = list_deliveries(engine, channel_id=wanted, event_id=args.event, limit=args.limit)
@@ -347,7 +348,7 @@ def _log(args: argparse.Namespace) -> int:
     for one in found:
         name = channels.get(one.channel_id, one.channel_id)
         table.add_row(
-            one.at[:19].replace("T", " "),
+            local_text(one.at, zone),
             name,
             "sent" if one.ok else "failed",
             str(one.took_ms),
@@ -359,7 +360,8 @@ def _log(args: argparse.Namespace) -> int:
 
 
 def _dead(args: argparse.Namespace) -> int:
-    engine = _engine(configure(args))
+    config = configure(args)
+    engine, zone = _engine(config), time_zone(config.site.time_zone)
     channels = {one.id: one.name for one in list_channels(engine)}
     found = list_messages(engine, states=(State.DEAD,), limit=args.limit)
     if args.json:
@@ -368,7 +370,7 @@ def _dead(args: argparse.Namespace) -> int:
     table = Table("given up", "channel", "occasion", "event", "attempts", "message")
     for one in found:
         table.add_row(
-            (one.ended_at or "")[:19].replace("T", " "),
+            local_text(one.ended_at, zone) if one.ended_at else "",
             channels.get(one.channel_id, one.channel_id),
             one.occasion,
             one.event_id or "",

@@ -3,16 +3,15 @@
 import argparse
 from datetime import date, datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from core.clock import time_zone
 from core.db import make_engine, upgrade
 from core.db.rollup import roll_up_changes
 from core.db.statistics import Looked, Period, PeriodStatistics, Statistics, StatisticsQuery, StatisticsReader
-from core.errors import ConfigError
 from core.ids import check_camera_id
 from workers.commands.camera import configure
 
@@ -44,10 +43,7 @@ def _run(args: argparse.Namespace) -> int:
     config = configure(args)
     zone = args.time_zone or config.site.time_zone
     period = Period(args.by)
-    try:
-        today = datetime.now(ZoneInfo(zone)).date()
-    except (KeyError, ValueError, OSError) as error:
-        raise ConfigError(f"not a time zone: {zone[:60]!r}", "use an IANA name such as Asia/Seoul") from error
+    today = datetime.now(time_zone(zone)).date()
     last = args.last or today
     query = StatisticsQuery(
         first=args.first or last - timedelta(days=LENGTHS[period] - 1),

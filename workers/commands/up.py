@@ -15,6 +15,7 @@ import zmq
 from rich.console import Console
 
 from core.cameras import CameraConfig, CameraPhase
+from core.clock import time_zone
 from core.config import Config
 from core.db import make_engine, upgrade
 from core.db.cameras import add_camera, list_cameras
@@ -190,6 +191,7 @@ def _follow(config: Config, supervisor: "subprocess.Popen[bytes]", console: Cons
     phases: dict[str, tuple[CameraPhase, str]] = {}
     shown: dict[str, EventState] = {}
     asked_at = 0.0
+    zone = time_zone(config.site.time_zone)
     with zmq.Context() as context:
         feed = FeedSubscriber(context, config.endpoint("logger-feed"), Committed)
         try:
@@ -198,7 +200,7 @@ def _follow(config: Config, supervisor: "subprocess.Popen[bytes]", console: Cons
                     event = message.event
                     if not quiet and shown.get(event.id) != event.state:
                         shown[event.id] = event.state
-                        console.print(describe(event), markup=False)
+                        console.print(describe(event, zone), markup=False)
                 for key in list(shown)[:-1000]:
                     del shown[key]
                 if time.monotonic() >= asked_at:

@@ -23,6 +23,8 @@ __all__ = ["main"]
 
 log = structlog.get_logger()
 
+TURN_S = 0.05
+"""How soon a camera's process that ended is missed."""
 READ_EVERY_S = 1.0
 """How often the desired state is read again without being told to."""
 
@@ -65,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
         if now >= read_at:
             read_at = now + READ_EVERY_S
             manager.read_desired()
-        if now >= reconcile_at:
+        if now >= reconcile_at or manager.somebody_ended:
             reconcile_at = now + config.manager.reconcile_s
             manager.reconcile()
             for change in manager.changes():
@@ -79,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
         heartbeat.beat("running", manager.running)
 
     log.info("manager_ready")
-    serve(server, handle, stop.is_set, turn, period_s=min(0.1, config.manager.reconcile_s))
+    serve(server, handle, stop.is_set, turn, period_s=min(TURN_S, config.manager.reconcile_s))
     manager.stop_all()
     while manager.running:
         manager.reconcile()

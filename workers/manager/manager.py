@@ -224,6 +224,11 @@ class MultiCameraManager:
         return self._config.logs_dir / f"camera-{camera_id}.log"
 
     @property
+    def somebody_ended(self) -> bool:
+        """Whether a camera's process has ended since the last round; cheap."""
+        return any(process.poll() is not None for process in self._processes.values())
+
+    @property
     def running(self) -> int:
         return len(self._processes)
 

@@ -33,7 +33,7 @@ from core.notifications.model import Notice, Occasion, State
 from core.security.secrets import SecretBox
 from workers.notifier.channels import DeliveryFailed, Message, Sender, Sent
 from workers.notifier.channels.mqtt import MqttSender
-from workers.notifier.messages import Composer, Ready
+from workers.notifier.messages import Composer, Known, Ready
 from workers.notifier.patience import Breaker, retry_after_s
 
 __all__ = ["Dispatcher", "DispatcherStatistics", "MakeSender"]
@@ -196,7 +196,7 @@ class Dispatcher:
                         lease_s=LEASE_S,
                         starved_before=now - timedelta(seconds=self._config.notifier.starved_s),
                     )
-        composed = [self._compose(one, picture=one.channel_id in pictures) for one in claimed]
+        composed = self._compose(claimed, pictures)
         return _Turn(
             ready=[one for one in composed if isinstance(one, Ready)],
             dropped=[one for one in composed if isinstance(one, Outcome)],
@@ -204,13 +204,29 @@ class Dispatcher:
             version=version,
         )
 
-    def _compose(self, queued: Queued, *, picture: bool) -> Ready | Outcome:
+    def _compose(self, claimed: list[Queued], pictures: set[str]) -> list[Ready | Outcome]:
+        """Never fails: what cannot be composed goes back."""
+        if not claimed:
+            return []
         try:
-            return self._composer.compose(queued, picture=picture)
+            with self._composer.reading(claimed) as known:
+                return [self._compose_one(known, one, picture=one.channel_id in pictures) for one in claimed]
+        except DBAPIError as error:
+            log.error("outbox_away", reason=str(error.orig))
+            return [self._put_back(one) for one in claimed]
+
+    def _compose_one(self, known: Known, queued: Queued, *, picture: bool) -> Ready | Outcome:
+        try:
+            return self._composer.compose(known, queued, picture=picture)
+        except DBAPIError:
+            raise
         except Exception:
             log.exception("message_not_composed", outbox_id=queued.id)
-            due_at = self._clock.now() + timedelta(seconds=AWAY_S)
-            return Outcome(outbox_id=queued.id, state=State.WAITING, due_at=utc_iso(due_at), targets=queued.targets)
+            return self._put_back(queued)
+
+    def _put_back(self, queued: Queued) -> Outcome:
+        due_at = self._clock.now() + timedelta(seconds=AWAY_S)
+        return Outcome(outbox_id=queued.id, state=State.WAITING, due_at=utc_iso(due_at), targets=queued.targets)
 
     def _open_channels(self) -> list[tuple[Channel, ChannelSecrets | HaetaeError]]:
         found: list[tuple[Channel, ChannelSecrets | HaetaeError]] = []

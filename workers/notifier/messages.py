@@ -1,16 +1,17 @@
 """From a line of the outbox to a message: the event as it is now, in words, with its picture."""
 
-from typing import cast
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 
 import msgspec
 from sqlalchemy import Connection, Engine, select
 
 from core.config import Config
-from core.db.events import get_detail
+from core.db.events import StoredEvent, find_analyses, find_events
 from core.db.outbox import Outcome, Queued, told_before
 from core.db.tables import CameraRow
-from core.events import AnomalyEvent
-from core.ids import CameraId
+from core.events import Analysis, AnomalyEvent
+from core.ids import CameraId, EventId
 from core.notifications.dry_run import load_site
 from core.notifications.model import Language, Occasion, State
 from core.notifications.rules import verdict_of
@@ -32,6 +33,19 @@ class Ready(msgspec.Struct, frozen=True):
     told: str
 
 
+class Known(msgspec.Struct, frozen=True):
+    """What is known of the events and cameras of some messages."""
+
+    connection: Connection
+    events: Mapping[EventId, StoredEvent]
+    analyses: Mapping[EventId, Analysis]
+    names: Mapping[CameraId, str]
+
+    def camera(self, camera_id: CameraId | None) -> str:
+        """Its name; "" for none."""
+        return (self.names.get(camera_id) or camera_id) if camera_id else ""
+
+
 class Composer:
     """Reads what messages need; blocks."""
 
@@ -39,7 +53,21 @@ class Composer:
         self._config, self._reader = config, reader
         self._time_zone = load_site(reader, config).time_zone
 
-    def compose(self, queued: Queued, *, picture: bool) -> Ready | Outcome:
+    @contextmanager
+    def reading(self, messages: Sequence[Queued]) -> Generator["Known"]:
+        """What these messages tell of, as it is now: read at once, whatever their number."""
+        ids = {one.event_id for one in messages if one.event_id}
+        ids.update(event_id for one in messages for event_id in one.notice.events)
+        with self._reader.connect() as connection:
+            events = find_events(connection, ids)
+            analyses = find_analyses(connection, ids)
+            cameras = {stored.event.camera_id for stored in events.values()}
+            cameras.update(one.notice.camera_id for one in messages if one.notice.camera_id)
+            query = select(CameraRow.camera_id, CameraRow.name).where(CameraRow.camera_id.in_(cameras))
+            names = {CameraId(camera_id): name for camera_id, name in connection.execute(query)}
+            yield Known(connection, events, analyses, names)
+
+    def compose(self, known: "Known", queued: Queued, *, picture: bool) -> Ready | Outcome:
         """The message; or that it is dropped, where what it would have told is over, or was told already."""
         notice = queued.notice
         language: Language = notice.language or self._config.notifier.language
@@ -47,21 +75,20 @@ class Composer:
         event: AnomalyEvent | None = None
         acknowledged = False
         if queued.event_id:
-            detail = get_detail(self._reader, queued.event_id)
-            if detail is None:
+            stored = known.events.get(queued.event_id)
+            if stored is None:
                 return _dropped(queued)
-            event = detail.stored.event
-            acknowledged = detail.stored.acknowledged_at is not None
-        with self._reader.connect() as connection:
-            if event and self._is_moot(connection, queued, event, acknowledged=acknowledged):
-                return _dropped(queued)
-            camera_id = event.camera_id if event else notice.camera_id
-            camera = _camera_name(connection, camera_id)
-            listed = self._listed(connection, queued)
+            event = msgspec.structs.replace(stored.event, analysis=known.analyses.get(queued.event_id))
+            acknowledged = stored.acknowledged_at is not None
+        if event and self._is_moot(known.connection, queued, event, acknowledged=acknowledged):
+            return _dropped(queued)
+        camera_id = event.camera_id if event else notice.camera_id
+        camera = known.camera(camera_id)
         link = self._link(f"/events/{event.id}" if event else "")
         values = words.values(notice, camera, event, link)
         if notice.occasion is Occasion.DIGEST:
-            text = words.digest_lines(notice, listed)
+            listed = [known.events[one].event for one in notice.events if one in known.events]
+            text = words.digest_lines(notice, [(known.camera(one.camera_id), one) for one in listed])
         else:
             text = words.text(notice, values, event, acknowledged=acknowledged)
         message = Message(
@@ -92,15 +119,6 @@ class Composer:
         if queued.occasion is Occasion.ESCALATION:
             return acknowledged
         return queued.occasion is Occasion.UPDATE and told_before(connection, queued) in {None, verdict_of(event)}
-
-    def _listed(self, connection: Connection, queued: Queued) -> list[tuple[str, AnomalyEvent]]:
-        found: list[tuple[str, AnomalyEvent]] = []
-        for event_id in queued.notice.events:
-            detail = get_detail(self._reader, event_id)
-            if detail:
-                event = detail.stored.event
-                found.append((_camera_name(connection, event.camera_id), event))
-        return found
 
     def _link(self, path: str) -> str:
         url = self._config.notifier.public_url
@@ -139,10 +157,3 @@ def shrink(data: bytes, limit: int) -> bytes | None:
 
 def _dropped(queued: Queued) -> Outcome:
     return Outcome(outbox_id=queued.id, state=State.DROPPED)
-
-
-def _camera_name(connection: Connection, camera_id: CameraId | None) -> str:
-    if camera_id is None:
-        return ""
-    found = connection.execute(select(CameraRow.name).where(CameraRow.camera_id == camera_id)).scalar()
-    return cast("str | None", found) or camera_id

@@ -158,7 +158,7 @@ class Words:
                 "score": f"{event.peak_score:.1f}",
                 "time": self.time(event.began_at),
                 "reason": event.reason,
-                "description": event.description,
+                "description": self._description(event),
                 "duration": self._duration(event),
             }
         if notice.health:
@@ -168,6 +168,10 @@ class Words:
                 "reason": notice.health.reason,
             }
         return found
+
+    def _description(self, event: AnomalyEvent) -> str:
+        korean = event.analysis.description_ko if event.analysis and self._language == "ko" else ""
+        return korean or event.description
 
     def _duration(self, event: AnomalyEvent) -> str:
         name = "seconds" if event.ended_at else "ongoing"
@@ -210,7 +214,7 @@ class Words:
             ("score_", values["score"]),
             ("duration_", values["duration"]),
             ("reason_", event.reason),
-            ("description_", event.description),
+            ("description_", values["description"]),
         ]
         lines = [f"{self.say(name)}: {value}" for name, value in named if value]
         if notice.similar:
