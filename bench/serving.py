@@ -68,6 +68,8 @@ class Network:
 class BenchModel:
     """The network as a type of detection."""
 
+    suffix, trains, device, parameters = ".npz", False, "cpu", 0
+
     def __init__(self, regime: str) -> None:
         self.name = f"bench_{regime}"
         self._network = Network(regime)
@@ -89,6 +91,12 @@ class BenchModel:
 
     def fit(self, learner: Any, version: int, armed_s: float) -> NormalityState:
         raise NotImplementedError
+
+    def fit_provisional(self, learner: Any) -> NormalityState:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        pass
 
     def save(self, state: NormalityState, path: Path) -> None:
         raise NotImplementedError

@@ -34,6 +34,7 @@ __all__ = [
     "NotifierConfig",
     "PathsConfig",
     "RetentionConfig",
+    "SightConfig",
     "SiteConfig",
     "TrackerConfig",
     "VadConfig",
@@ -185,6 +186,11 @@ class TrackerConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     update_s: Positive = 5.0
     """How often an open event is reported again."""
 
+    def at(self, open_score: float) -> "TrackerConfig":
+        """The same with another threshold; the closing one keeps its proportion."""
+        close_score = open_score * self.close_score / self.open_score
+        return msgspec.structs.replace(self, open_score=open_score, close_score=close_score)
+
 
 class LoggerConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     flush_events: Count = 10
@@ -277,6 +283,21 @@ class CamerasConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     """A clip is cut there; its event goes on."""
     disk_reserve_mb: Annotated[float, Meta(ge=0)] = 500.0
     """Room on the disk, 10^6 bytes, below which no clips are written."""
+
+
+class SightConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whether a camera still sees what it is there to see: looked at before detection, and instead of it."""
+
+    enabled: bool = True
+    """False scores and learns from whatever comes."""
+    confirm_s: Annotated[float, Meta(ge=0.4, le=60)] = 1.6
+    """How long pictures look wrong before that is called a fault; meanwhile they are not scored."""
+    clear_s: Annotated[float, Meta(ge=0.2, le=60)] = 2.0
+    """How long they look right before it is over."""
+    settle_s: Annotated[float, Meta(ge=0.5, le=60)] = 5.0
+    """How long exposure and night sight take to settle after a switch: nothing is scored or learned meanwhile."""
+    new_view_s: Annotated[float, Meta(ge=10, le=86_400)] = 600.0
+    """A camera that was moved and left so for so long learns its new view."""
 
 
 class WatchdogConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -398,6 +419,7 @@ class Config(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     notifier: NotifierConfig = NotifierConfig()
     api: ApiConfig = ApiConfig()
     cameras: CamerasConfig = CamerasConfig()
+    sight: SightConfig = SightConfig()
     log: LogConfig = LogConfig()
     file: Path | None = None
     """Where it was read from; set by load_config."""

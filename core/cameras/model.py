@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from core.ids import CameraId
 
-__all__ = ["CameraConfig", "CameraPhase", "CameraSettings", "CameraStatus", "Transport", "needs_restart"]
+__all__ = ["CameraConfig", "CameraPhase", "CameraSettings", "CameraStatus", "Fault", "Transport", "needs_restart"]
 
 
 Seconds = Annotated[float, Meta(ge=0, le=60)]
@@ -121,6 +121,20 @@ class CameraPhase(enum.StrEnum):
     BACKOFF = "backoff"
     STOPPING = "stopping"
     FAILED = "failed"
+
+
+class Fault(enum.StrEnum):
+    """What can be wrong with pictures that come; each makes a camera `degraded`."""
+
+    FROZEN = "frozen"
+    BLACK = "black"
+    WHITE = "white"
+    COVERED = "covered"
+    BLURRED = "blurred"
+    MOVED = "moved"
+    LIGHT = "light"
+    """The light, or the camera's night sight, was just switched: it settles within seconds."""
+    CORRUPT = "corrupt"
 
 
 class CameraStatus(msgspec.Struct, frozen=True, kw_only=True):

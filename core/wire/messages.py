@@ -122,10 +122,15 @@ class ScoreReply(Message, frozen=True, kw_only=True):
 
 
 class FinishLearning(Message, frozen=True, kw_only=True):
-    """Fit the state from all that was taken in, save it as the next version, and use it from now on."""
+    """Fit the state from all that was taken in, save it as the next version, and use it from now on.
+
+    Where a type trains for minutes, the answer comes at once ("provisional", version 0) and the new version is used
+    when it is ready, unless `whole`: then the answer comes when it is.
+    """
 
     vad_type: str
     normality_id: str
+    whole: bool = False
 
 
 class ForgetState(Message, frozen=True, kw_only=True):

@@ -104,3 +104,12 @@ def test_the_notification_bench_runs_and_drains_in_order():
     assert one["first_attempt_p99_ms"] > 0
     assert one["told"] == one["events"]
     assert (one["drain_out_of_order"], one["drain_doubles"]) == (0, 0)
+
+
+def test_the_health_bench_runs_on_real_footage_and_calls_nothing_ordinary_a_fault(clips):
+    command = [sys.executable, "-m", "bench.health", "--json", "--quick", "--data", str(clips.parent)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["false_events"] == []
+    assert found["named_in_time"] > 0.9

@@ -19,6 +19,7 @@ from core.ids import CameraId
 from core.wire.messages import FrameRef
 from workers.camera.masks import Masks
 from workers.camera.pixels import MotionGate, scale_i420
+from workers.camera.sight import Finding, Sight
 from workers.camera.sources import Source, SourceFrame
 from workers.camera.sources.base import Activity, SparingSource
 
@@ -82,6 +83,13 @@ class Captured(msgspec.Struct, frozen=True, kw_only=True):
     """Of the main picture."""
     height: int
     learn: bool
+    finding: Finding | None = None
+    """What was found wrong with it, or right; None where nobody looked."""
+
+    @property
+    def vetoed(self) -> bool:
+        """Whether it must be neither scored nor learned from."""
+        return self.finding is not None and self.finding.vetoed
 
 
 class Rings:
@@ -150,12 +158,14 @@ class Capture:
         analysis_fps: float,
         masks: Masks | None = None,
         watcher: Watcher | None = None,
+        sight: Sight | None = None,
         room: int = 4,
     ) -> None:
         self._rings = rings
-        self._watcher = watcher
+        self._watcher, self._sight = watcher, sight
         self.masks = masks or Masks(())
         """May be replaced while it runs."""
+        self._masks = self.masks
         self.activity = Activity()
         self.stopped = threading.Event()
         self._gate = gate
@@ -217,6 +227,10 @@ class Capture:
         now_ns = time.monotonic_ns()
         at_ns = self._started_at_ns + round(media_s * 1e9) if one.pace is Pace.FAST else time.time_ns()
         masks = self.masks
+        if masks is not self._masks:
+            if self._sight and (masks.private or self._masks.private):
+                self._sight.forget()  # what is black is another part of the view
+            self._masks = masks
         if masks.turn(at_ns):
             self._gap += 1  # what a mask covers or lays bare is no movement
         source_s = self._gap * LOOP_GAP_S + frame.media_s
@@ -227,7 +241,13 @@ class Capture:
         if self._watcher and not one.learn:
             self._watcher.picture(pixels)
         analysis = None
-        if self._due(media_s) and self._gate.passes(pixels, media_s, hold_open=self.hold_gate_open or one.learn):
+        due = self._due(media_s)
+        finding = self._sight.look(pixels, source_s) if self._sight and due else None
+        if (
+            due
+            and not (finding and finding.vetoed)
+            and self._gate.passes(pixels, media_s, hold_open=self.hold_gate_open or one.learn)
+        ):
             with self._rings.analysis.write(source_s, now_ns, at_ns) as reduced:
                 scale_i420(pixels, reduced.pixels)
                 masks.hide(reduced.pixels)
@@ -244,6 +264,7 @@ class Capture:
             width=width,
             height=height,
             learn=one.learn,
+            finding=finding,
         )
 
     @property

@@ -49,6 +49,7 @@ from workers.camera.masks import Masks
 from workers.camera.pixels import MotionGate
 from workers.camera.recorder import EventRecorder, ScoreSheet
 from workers.camera.score_history import ScoreHistory
+from workers.camera.sight import GOOD, Finding, Sight
 from workers.camera.sources import LIVE, Source, SourceOptions, open_source, source_url
 from workers.camera.sources.base import Activity, SimulatedSource
 
@@ -64,6 +65,8 @@ AGES = 4096
 """Scores whose age is remembered."""
 _RESENDS = 20
 """How often a lossless frame is asked for again: inference may be restarting."""
+_TRAINING_S = 900.0
+"""What a type that trains may take of a file's time; others take seconds."""
 _NAME_SERVER_S = 15.0
 """What the resolver takes at worst before it gives up."""
 _STOP_S = 1.0
@@ -103,12 +106,16 @@ class CameraPipeline:
         shown = self._sub_url or self._url
         self._live = shown.kind in LIVE and not job.lossless
         self._health = Health(job.camera.settings.frozen_s)
+        self._sight: Sight | None = None
+        if config.sight.enabled and not job.lossless:
+            self._sight = Sight(config.sight, job.camera.settings.frozen_s)
         self._capture = Capture(
             self._rings,
             self._gate,
             analysis_fps=0 if job.lossless else job.camera.analysis_fps,
             masks=Masks(job.zones, config.site.time_zone),
             watcher=self._health if self._live else None,
+            sight=self._sight,
         )
         self._clips: ClipRecorder | None = None
         if not job.lossless:
@@ -132,6 +139,10 @@ class CameraPipeline:
         info = self._source.info if self._source else None
         self._recorder = EventRecorder(config, job, info, self._inference, self._outbox, self._clips)
         self._flat = FlatScore(config.cameras.flat_s)
+        self._finding: Finding = GOOD
+        """What the last picture that was looked at is like."""
+        self._new_views = 0
+        self._vetoed = 0
         self._notice = ""
         """What is not as it should be, though the camera watches."""
         self._sheet = ScoreSheet()
@@ -143,6 +154,7 @@ class CameraPipeline:
         self._scores = ScoreHistory(job.camera.camera_id, NodeId(config.node_id))
         self._pending: dict[int, tuple[Captured, int]] = {}
         self._learning = False
+        self._version = 0
         self._catching_up = False
         self._last: ScoreReply | None = None
         self._frames = 0
@@ -225,7 +237,9 @@ class CameraPipeline:
         return self._finish()
 
     def _beat(self) -> None:
-        phase, reason = self._health.trouble or (self._phase, self._trouble_of_clips() or self._notice)
+        fault = (CameraPhase.DEGRADED, self._finding.reason) if self._finding.fault else None
+        well = self._phase, self._trouble_of_clips() or self._notice
+        phase, reason = self._health.trouble or fault or well
         self._heartbeat.beat(phase, self._capture.captured, reason)
 
     def _samples(self) -> list[Sample]:
@@ -237,6 +251,7 @@ class CameraPipeline:
                 "camera_frames_skipped", "Pictures that came too fast to be looked at.", self._capture.skipped, **labels
             ),
             counter("camera_frames_still", "Pictures of a still scene, not scored.", self._gate.held, **labels),
+            counter("camera_frames_vetoed", "Pictures of no use, neither scored nor learned.", self._vetoed, **labels),
             counter("camera_reconnects", "Connections lost.", self._health.reconnects, **labels),
             counter("camera_events", "Events raised.", len(self._recorder.event_ids), **labels),
             gauge(
@@ -280,6 +295,8 @@ class CameraPipeline:
         self._capture.masks = Masks(job.zones, self._config.site.time_zone)
         self._health.frozen_s = job.camera.settings.frozen_s
         self._recorder.take_over(job)
+        if self._sight:
+            self._sight.frozen_s = job.camera.settings.frozen_s
         if self._clips:
             self._clips.settings = job.camera.settings
         self._set_masks()
@@ -289,7 +306,8 @@ class CameraPipeline:
         """Asks inference whether there is a state; waits for it to be up, since nothing can be scored before."""
         known = self._known_state()
         own = self._normality_id == self._camera.camera_id
-        self._learning = self._job.learn_only or (own and known.state_version == 0)
+        self._learning = self._job.learn_only or (own and known.state == "learning")
+        self._version = known.state_version
         self._set_phase(CameraPhase.LEARNING if self._learning else _phase_of(known.state))
 
     def _known_state(self) -> LearnedReply:
@@ -371,12 +389,32 @@ class CameraPipeline:
             if self._catching_up and not captured.learn:
                 self._finish_learning()
             self._catching_up = captured.learn
+            self._see(captured)
             if captured.analysis is None:
                 self._record(captured, None)
             else:
                 if not (captured.learn or self._job.learn_only):
                     self._recorder.measure(captured, self._capture.masks.holding())
                 self._ask(captured, resends=0)
+
+    def _see(self, captured: Captured) -> None:
+        """A picture of no use ends what goes on; a view that is new for good is learned."""
+        self._vetoed += captured.vetoed
+        found = captured.finding
+        if found is None or found is self._finding:
+            return
+        before, self._finding = self._finding, found
+        if found.fault and found.fault is not before.fault:
+            log.warning("camera_fault", fault=found.fault, reason=found.reason)
+            for event in self._tracker.finish():
+                self._recorder.publish(event, captured.media_s)
+            self._capture.hold_gate_open = False
+        elif before.fault and not found.fault:
+            log.info("camera_sees_again", fault=before.fault)
+        if self._sight and self._sight.new_views != self._new_views:
+            self._new_views = self._sight.new_views
+            if self._normality_id == self._camera.camera_id:
+                self._learn_anew("the camera shows another view, and has for a while")
 
     def _fit_size(self, captured: Captured) -> None:
         """Another picture size: what goes on now is over, and the next events are measured in the new one."""
@@ -443,6 +481,8 @@ class CameraPipeline:
         self._last = reply
         if self._job.learn_only:
             return
+        if not self._learning and reply.state_version != self._version:
+            self._use(self._known_state())
         seen = Observation(
             media_s=captured.media_s,
             at=datetime.fromtimestamp(captured.at_ns / 1e9, UTC),
@@ -489,15 +529,28 @@ class CameraPipeline:
 
     def _finish_learning(self) -> None:
         """Has the state fitted, and goes on with it; too little footage is said, and learning goes on."""
-        request = FinishLearning(vad_type=self._camera.vad_type, normality_id=self._normality_id)
+        whole = self._job.lossless
+        request = FinishLearning(vad_type=self._camera.vad_type, normality_id=self._normality_id, whole=whole)
         try:
-            learned = self._ask_control(request, timeout_s=60.0)
+            learned = self._ask_control(request, timeout_s=_TRAINING_S if whole else 60.0)
         except HaetaeError as error:
             log.warning("learning_not_finished", reason=str(error))
             self._warn(f"nothing learned: {error}")
             return
         self._learning = False
         log.info("learned", seconds=learned.learned_s, frames=learned.frames, version=learned.state_version)
+        self._use(learned)
+        if self._job.lossless:
+            short = (
+                "" if learned.state == "armed" else f": too short to trust (at least {self._config.vad.armed_s:.0f} s)"
+            )
+            self._warn(f"learned from its own beginning, {learned.learned_s:.1f} s{short}")
+        if learned.warning:
+            self._warn(learned.warning)
+
+    def _use(self, learned: LearnedReply) -> None:
+        """Remembers a version that was saved, and what the camera may say from now on."""
+        self._version = learned.state_version
         if learned.file and self._history:
             self._history.add(
                 NormalityVersion(
@@ -513,13 +566,6 @@ class CameraPipeline:
                     sha256=learned.sha256,
                 )
             )
-        if self._job.lossless:
-            short = (
-                "" if learned.state == "armed" else f": too short to trust (at least {self._config.vad.armed_s:.0f} s)"
-            )
-            self._warn(f"learned from its own beginning, {learned.learned_s:.1f} s{short}")
-        if learned.warning:
-            self._warn(learned.warning)
         self._set_phase(_phase_of(learned.state))
 
     def _learn_anew(self, reason: str) -> None:

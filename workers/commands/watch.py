@@ -39,6 +39,8 @@ SHARED = "shared"
 """The name of the state that all inputs share after --learn."""
 OWN_SHARE = 0.5
 """Share of an input that is learned from at most where there is no --learn."""
+TRAINING_S = 900.0
+"""What a type that trains may take; others take seconds."""
 START_S = 20.0
 """Longest wait for inference and logger to answer."""
 
@@ -246,7 +248,8 @@ class _Watch:
         self._play_jobs("learning", [lane[0] for lane in lanes], jobs, [], total)
         client = RequestClient(self._context, self._config.endpoint("inference"), InferenceReply)
         try:
-            return client.call(FinishLearning(vad_type=self._args.vad, normality_id=SHARED), timeout_s=120)
+            request = FinishLearning(vad_type=self._args.vad, normality_id=SHARED, whole=True)
+            return client.call(request, timeout_s=TRAINING_S)
         finally:
             client.close()
 

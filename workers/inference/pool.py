@@ -151,6 +151,14 @@ class ResourcePool:
             log.info("model_loaded", model=key, seconds=round(entry.statistics.load_s, 3))
             entry.future.set_result(made)
 
+    def close(self) -> None:
+        """Gives up what VAD models fit in processes of their own."""
+        with self._map_lock:
+            entries = [entry for key, entry in self._entries.items() if key.startswith("vad/")]
+        for entry in entries:
+            if entry.future.done() and entry.future.exception() is None:
+                entry.future.result().close()
+
     def statistics(self) -> PoolStatistics:
         with self._map_lock:
             entries = dict(self._entries)

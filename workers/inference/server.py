@@ -70,6 +70,7 @@ class InferenceServer:
         self._analysts = Analysts(config, self._pool, self._ended_analysis)
         self._analysed: dict[int, Incoming] = {}
         self._fitter = ThreadPoolExecutor(1, "fit")
+        self._trainer = ThreadPoolExecutor(1, "train")
         self._beside: dict[int, Incoming] = {}
         self._ended_beside: queue.SimpleQueue[tuple[Incoming, Message | Exception]] = queue.SimpleQueue()
         self._rings = RingSet(config.run_dir)
@@ -167,7 +168,9 @@ class InferenceServer:
                 normality.forget()
                 return self._state_reply(normality)
             case FinishLearning() as request:
-                self._do_beside(self._fitter, incoming, partial(self._finish_learning, request))
+                model, _ = self._normality(request.vad_type, request.normality_id)
+                executor = self._trainer if model.trains and request.whole else self._fitter
+                self._do_beside(executor, incoming, partial(self._finish_learning, request))
             case GetStatistics():
                 return self.statistics()
             case Ping():
@@ -193,6 +196,10 @@ class InferenceServer:
 
     def _state_reply(self, normality: Normality) -> LearnedReply:
         state = normality.state
+        if state is not None and normality.training:
+            return LearnedReply(
+                state="provisional", state_version=state.version, learned_s=state.learned_s, frames=state.frames
+            )
         if state is None or state.version == 0:
             learner = normality.learner
             return LearnedReply(
@@ -201,19 +208,41 @@ class InferenceServer:
                 learned_s=learner.learned_s if learner else 0.0,
                 frames=learner.frames if learner else 0,
             )
-        return LearnedReply(
+        reply = LearnedReply(
             state=state.phase, state_version=state.version, learned_s=state.learned_s, frames=state.frames
         )
-
-    def _finish_learning(self, request: FinishLearning) -> LearnedReply:
-        _, normality = self._normality(request.vad_type, request.normality_id)
-        begun = time.monotonic()
-        file = normality.finish()
-        reply = msgspec.structs.replace(
-            self._state_reply(normality),
+        file = normality.file
+        if file is None:
+            return reply
+        return msgspec.structs.replace(
+            reply,
             file=str(file.relative_to(self._config.states_dir)),
             sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
         )
+
+    def _finish_learning(self, request: FinishLearning) -> LearnedReply:
+        model, normality = self._normality(request.vad_type, request.normality_id)
+        if model.trains and not request.whole:
+            if normality.begin_training():
+                log.info("training", normality_id=request.normality_id, vad_type=request.vad_type)
+                self._trainer.submit(self._train, request, normality)
+            return self._state_reply(normality)
+        begun = time.monotonic()
+        normality.finish()
+        return self._say_learned(request, normality, begun)
+
+    def _train(self, request: FinishLearning, normality: Normality) -> None:
+        begun = time.monotonic()
+        try:
+            if normality.train() is not None:
+                self._say_learned(request, normality, begun)
+        except StateError as error:
+            log.warning("not_trained", normality_id=request.normality_id, reason=str(error))
+        except Exception:
+            log.exception("not_trained", normality_id=request.normality_id)
+
+    def _say_learned(self, request: FinishLearning, normality: Normality, begun: float) -> LearnedReply:
+        reply = self._state_reply(normality)
         log.info(
             "learned",
             normality_id=request.normality_id,
@@ -461,8 +490,10 @@ class InferenceServer:
         self._stages.close()
         for job in self._stages.take():
             self._end(job)
+        self._pool.close()
         self._analysts.close()
-        self._fitter.shutdown(wait=True, cancel_futures=True)
+        for executor in (self._fitter, self._trainer):
+            executor.shutdown(wait=True, cancel_futures=True)
         self._answer_beside()
         for incoming in (*waiting, *self._beside.values(), *self._analysed.values()):
             incoming.fail("stopping", "inference is stopping")

@@ -25,9 +25,21 @@ class Normality:
         self.learner: Learner | None = None
         self._fitted_s = 0.0
         self._forgotten = False
+        self._training: Learner | None = None
+        self._file: Path | None = None
         self.version = _current(folder)
         if self.version:
-            self.state = model.load(folder / f"{self.version}.npz")
+            self.state = model.load(folder / f"{self.version}{model.suffix}")
+
+    @property
+    def training(self) -> bool:
+        """Whether the state in use is only to score with until a better one is fitted."""
+        return self._training is not None
+
+    @property
+    def file(self) -> Path | None:
+        """Of the version last saved by this process."""
+        return self._file
 
     def begin(self) -> Learner:
         """The learner, an empty one where nothing is being learned."""
@@ -57,14 +69,51 @@ class Normality:
         if learner is None or (self.version and not self._forgotten):
             return
         try:
-            self.state = self._model.fit(learner, 0, float("inf"))
+            self.state = self._model.fit_provisional(learner)
         except StateError as error:
             log.info("too_little_learned", reason=str(error))
 
     def forget(self) -> None:
         """Scores with it no longer, and begins to learn anew; the saved versions stay, the next one follows them."""
-        self.state = self.learner = None
+        self.state = self.learner = self._training = None
         self._forgotten = True
+
+    def begin_training(self) -> bool:
+        """For a type that trains: scores provisionally with what was taken in, until `train` has ended; False where
+        it does so already.
+
+        Raises StateError where too little was taken in.
+        """
+        if self._training is not None:
+            return False
+        if self.learner is None:
+            raise StateError("nothing was learned", "learn from some footage first")
+        learner = self.learner
+        if self.state is None or self._forgotten:
+            self.state = self._model.fit_provisional(learner)
+        self._training, self.learner = learner, None
+        return True
+
+    def train(self) -> Path | None:
+        """Ends what `begin_training` began, which may take minutes; None where it was forgotten meanwhile.
+
+        Raises StateError where it fails: then the camera is to learn again.
+        """
+        learner, version = self._training, self.version + 1
+        if learner is None:
+            return None
+        try:
+            state = self._model.fit(learner, version, self._armed_s)
+        except Exception:
+            if self._training is learner:
+                self._training = None
+                if self.state is not None and self.state.version == 0:
+                    self.state = None
+            raise
+        if self._training is not learner:
+            return None
+        self._training = None
+        return self._keep(state, version)
 
     def finish(self) -> Path:
         """Fits, saves as the next version, uses it from now on; returns the file. May run beside everything else;
@@ -75,14 +124,18 @@ class Normality:
         if self.learner is None:
             raise StateError("nothing was learned", "learn from some footage first")
         learner, version = self.learner, self.version + 1
-        state = self._model.fit(learner, version, self._armed_s)
+        file = self._keep(self._model.fit(learner, version, self._armed_s), version)
+        self.learner = None
+        return file
+
+    def _keep(self, state: NormalityState, version: int) -> Path:
         self._folder.mkdir(parents=True, exist_ok=True)
-        file = self._folder / f"{version}.npz"
+        file = self._folder / f"{version}{self._model.suffix}"
         self._model.save(state, file)
         aside = self._folder / "current.part"
         aside.write_text(str(version))
         aside.replace(self._folder / "current")
-        self.state, self.version, self.learner, self._forgotten = state, version, None, False
+        self.state, self.version, self._file, self._forgotten = state, version, file, False
         return file
 
 

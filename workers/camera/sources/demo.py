@@ -379,6 +379,10 @@ class DemoSource:
         for index in range(round(seconds * self._fps)):
             yield self._frame(index, index / self._fps - NORMAL_BEFORE_S)
 
+    def frame_at(self, index: int) -> SourceFrame:
+        """Frame number `index` since time zero, without those before it."""
+        return self._frame(index, index / self._fps)
+
     def _frame(self, index: int, time_s: float) -> SourceFrame:
         return _DemoFrame(self._painter, (self._info.width, self._info.height), index, index / self._fps, time_s)
 

@@ -71,6 +71,20 @@ class VadModel(Protocol):
     """One type of detection, shared by all cameras; no method keeps anything about a camera in the model."""
 
     name: str
+    suffix: str
+    """Of its states' files, such as ".npz"."""
+    trains: bool
+    """Whether `fit` takes minutes: then `fit_provisional` scores meanwhile."""
+
+    @property
+    def device(self) -> str:
+        """Where it runs, as torch calls it."""
+        ...
+
+    @property
+    def parameters(self) -> int:
+        """Weights of a net, per camera; 0 where there is none."""
+        ...
 
     def new_context(self) -> Any:
         """The history of one camera's stream; a gap or a jump back in `media_s` empties it by itself.
@@ -103,6 +117,14 @@ class VadModel(Protocol):
         "armed" from `armed_s` seconds of footage on, else "provisional". May run beside `process`, in another
         thread. Raises StateError, saying how much there is and how much is needed.
         """
+        ...
+
+    def fit_provisional(self, learner: Any) -> NormalityState:
+        """A state of version 0, "provisional", within seconds, to score with until `fit` has ended; raises as that."""
+        ...
+
+    def close(self) -> None:
+        """Gives up what is being fitted in processes of its own; from then on `fit` may raise StateError."""
         ...
 
     def save(self, state: NormalityState, path: Path) -> None:

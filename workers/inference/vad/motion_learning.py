@@ -19,7 +19,7 @@ from workers.inference.vad.motion_features import (
     foreground_share,
 )
 
-__all__ = ["Evidence", "MotionLearner", "MotionState", "Usual", "fit_state", "top_cells", "top_mean"]
+__all__ = ["Evidence", "MotionLearner", "MotionState", "Usual", "clusters", "fit_state", "top_cells", "top_mean"]
 
 BACKGROUND_SAMPLES = 64
 """Frames whose median is the background: a random choice of all that was seen."""
@@ -284,7 +284,7 @@ def fit_state(name: str, seen: _Snapshot, version: int, armed_s: float) -> Motio
         deviation = np.stack([other.deviation for other in others])[fold_of, rows]
         z = np.maximum((values - mean) / deviation, 0.0)
         raw = np.array([top_mean(part, top) for part in np.split(z, np.cumsum(lengths)[:-1])])
-        tail = fit_tail(raw, independent=independent, clusters=_clusters(raw), floor=LEAST_Z_SCALE)
+        tail = fit_tail(raw, independent=independent, clusters=clusters(raw), floor=LEAST_Z_SCALE)
         return usual, tail, raw
 
     speed, speed_tail, speeds = learn(
@@ -308,7 +308,7 @@ def fit_state(name: str, seen: _Snapshot, version: int, armed_s: float) -> Motio
         amount=amount,
         speed_tail=speed_tail,
         amount_tail=amount_tail,
-        frame_tail=fit_tail(sums, independent=independent, clusters=_clusters(sums), floor=LEAST_LEVEL_SCALE),
+        frame_tail=fit_tail(sums, independent=independent, clusters=clusters(sums), floor=LEAST_LEVEL_SCALE),
     )
 
 
@@ -354,7 +354,7 @@ def _smooth_rows(moments: np.ndarray) -> np.ndarray:
     return moments @ (kernel / kernel.sum(axis=1, keepdims=True)).T
 
 
-def _clusters(values: np.ndarray) -> int:
+def clusters(values: np.ndarray) -> int:
     """Runs of frames above the quantile that tails begin at; a pause of a few frames does not end a run."""
     high = np.flatnonzero(values > np.quantile(values, 0.9))
     return int(np.count_nonzero(np.diff(high) > 10)) + 1 if len(high) else 1

@@ -35,7 +35,7 @@ from workers.inference.vad.motion_learning import (
     top_mean,
 )
 
-__all__ = ["MotionStats"]
+__all__ = ["MotionStats", "pack", "unpack"]
 
 FORMAT = 1
 """Version of what `save` writes."""
@@ -55,6 +55,10 @@ class MotionStats:
     """
 
     name = "motion_stats"
+    suffix = ".npz"
+    trains = False
+    device = "cpu"
+    parameters = 0
 
     def new_context(self) -> MotionContext:
         return MotionContext()
@@ -99,21 +103,19 @@ class MotionStats:
         """Under 2 s for 2,550 frames; raises StateError if too little was taken in."""
         return fit_state(self.name, learner.snapshot(), version, armed_s)
 
+    def fit_provisional(self, learner: MotionLearner) -> MotionState:
+        return self.fit(learner, 0, float("inf"))
+
+    def close(self) -> None:
+        """Nothing goes on by itself here."""
+
     def save(self, state: NormalityState, path: Path) -> None:
         if not isinstance(state, MotionState):
             raise StateError(f"a state of type {state.vad_type} is not one of {self.name}")
-        arrays: dict[str, Any] = {"background": state.background}
-        for name in _USUALS:
-            usual: Usual = getattr(state, name)
-            arrays[f"{name}.mean"], arrays[f"{name}.deviation"] = usual.mean, usual.deviation
-        for name in _TAILS:
-            tail: TailCalibration = getattr(state, name)
-            arrays[f"{name}.values"], arrays[f"{name}.levels"] = tail.values, tail.levels
-            arrays[f"{name}.slope"] = np.float64(tail.slope)
-        head = {"format": FORMAT} | {name: getattr(state, name) for name in _PLAIN}
+        head, arrays = pack(state)
         try:
             with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name + ".", delete=False) as aside:
-                np.savez_compressed(aside, head=np.array(json.dumps(head)), **arrays)
+                np.savez_compressed(aside, head=np.array(json.dumps({"format": FORMAT} | head)), **arrays)
                 aside.flush()
                 os.fsync(aside.fileno())
             Path(aside.name).replace(path)
@@ -140,19 +142,37 @@ class MotionStats:
                 f"{path} has format {head.get('format')!r}, this version reads {FORMAT}",
                 "remove it and let the camera learn again",
             )
-        fields: dict[str, Any] = {name: head[name] for name in _PLAIN} | {"background": stored["background"]}
-        for name in _USUALS:
-            fields[name] = Usual(stored[f"{name}.mean"], stored[f"{name}.deviation"])
-        for name in _TAILS:
-            fields[name] = TailCalibration(
-                stored[f"{name}.values"], stored[f"{name}.levels"], float(stored[f"{name}.slope"])
-            )
-        state = MotionState(**fields)
-        width, height = state.geometry.working
-        rows = state.geometry.cells[0]
-        if state.background.shape != (height, width) or any(len(getattr(state, n).mean) != rows for n in _USUALS):
-            raise ValueError("its arrays do not fit its frame size")
-        return state
+        return unpack(head, stored)
+
+
+def pack(state: MotionState) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a state is made of: plain values for JSON, and arrays."""
+    arrays: dict[str, Any] = {"background": state.background}
+    for name in _USUALS:
+        usual: Usual = getattr(state, name)
+        arrays[f"{name}.mean"], arrays[f"{name}.deviation"] = usual.mean, usual.deviation
+    for name in _TAILS:
+        tail: TailCalibration = getattr(state, name)
+        arrays[f"{name}.values"], arrays[f"{name}.levels"] = tail.values, tail.levels
+        arrays[f"{name}.slope"] = np.array(tail.slope)
+    return {name: getattr(state, name) for name in _PLAIN}, arrays
+
+
+def unpack(head: dict[str, Any], stored: dict[str, np.ndarray]) -> MotionState:
+    """The state of what `pack` gave; raises KeyError or ValueError where that is not whole."""
+    fields: dict[str, Any] = {name: head[name] for name in _PLAIN} | {"background": stored["background"]}
+    for name in _USUALS:
+        fields[name] = Usual(stored[f"{name}.mean"], stored[f"{name}.deviation"])
+    for name in _TAILS:
+        fields[name] = TailCalibration(
+            stored[f"{name}.values"], stored[f"{name}.levels"], float(stored[f"{name}.slope"])
+        )
+    state = MotionState(**fields)
+    width, height = state.geometry.working
+    rows = state.geometry.cells[0]
+    if state.background.shape != (height, width) or any(len(getattr(state, n).mean) != rows for n in _USUALS):
+        raise ValueError("its arrays do not fit its frame size")
+    return state
 
 
 def _look(row: Row) -> Outcome:

@@ -1,0 +1,455 @@
+"""Sight: does the camera still see what it is there to see? Looked at before detection, and instead of it.
+
+Pure: pictures and their times in, a finding out. What a good picture is, it learns from the camera's own footage.
+"""
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import cv2
+import msgspec
+import numpy as np
+
+from core.cameras.model import Fault
+from core.config import SightConfig
+from workers.camera.pixels import planes
+
+__all__ = ["Finding", "Sight"]
+
+STEP_S = 0.2
+"""Pictures are looked at so far apart."""
+GAP_S = 3.0
+"""After a longer pause nothing is compared with what was before it."""
+WIDTH = 320
+"""Of the luma that edges are measured on, in pixels; sums are kept at half of it."""
+SAMPLES = 15
+"""Pictures whose median is the reference, spread over all that was seen as it grows: every other one goes when these
+are full, and the next come half as often, up to one in SPREAD_MAX_S."""
+LEAST_SAMPLES = 5
+SPREAD_S = 0.4
+SPREAD_MAX_S = 120.0
+
+STILL_LEVELS = 0.02
+"""Grey levels, the mean over the picture: what does not change by that does not change at all."""
+LEAST_FROZEN_S = 2.5
+"""A picture that was never still is frozen after that."""
+LEAST_LEARNED_S = 4.0
+"""How long a camera is known before it is said how still it may be."""
+VIDEO_BLACK = 16
+"""What is darker is black as well: encoders waver beneath it."""
+DARK, BRIGHT = 40.0, 210.0
+"""Grey levels: the mean of a picture that is black, or white, if there is nothing in it."""
+EMPTY, BLANK = 40.0, 25.0
+"""Grey levels between the brightest and the darkest that a picture has, but for one pixel in a thousand of each: of one
+that shows nothing though it may be grainy, and of one that shows nothing at all."""
+SAME_VIEW = 0.75
+"""Likeness of a picture to that before it, with which something between them is the light's doing."""
+SWITCH_LEVELS, SWITCH_SHARE, SWITCH_CONTRAST = 8.0, 0.18, 1.25
+"""What changes within STEP_S when lights are switched: grey levels, shares of the brightness, contrast. Automatic
+exposure that follows a car through the picture changes a tenth of the brightness in that time."""
+COLOURED = 2.5
+"""Mean distance of chroma from grey in a picture that has colours."""
+MOVING_LEVELS = 6.0
+"""Grey levels, a mean over some pixels: what changes by more within half a second moves."""
+LEAST_STILL = 0.3
+"""Share of the picture that must be still for the view to be judged by it."""
+NOISY = 3.0
+"""Times the usual fine detail where the picture is plainest, and three grey levels: noise."""
+BLOCK = 16
+"""Macroblocks of H.264 and MJPEG, in pixels; those of H.265 are multiples of it."""
+BLOCK_STEP = 10.0
+"""Grey levels by which a block's border stands out from what is beside it."""
+BLOCKS_LINE = 3
+"""Of those in a line, so many count: one straight edge may happen to lie on a border."""
+BLOCKS_LEAST, BLOCKS_SHARE, TORN_MORE = 6, 0.003, 1.3
+"""Borders that stand out and usually do not, beyond which a picture is torn. Of the clips that this was chosen on
+ordinary ones show up to 9 of 2,517 and 3 of 638, damaged streams 32 to 247 and 9 to 53. A stream of few bits shows more
+by itself: 1.3 times as many as this camera ever showed are allowed."""
+AS_SHARP, SOFT, VERY_SOFT = 0.92, 0.72, 0.5
+"""Share of the usual fine detail at edges, from which on a view without its edges is another one; below which the usual
+view is out of focus; and below which any view is."""
+LEAST_EDGES = 0.03
+"""Share of the picture that has edges and is still, with which a view can be judged."""
+STRONG, LEAST_EDGE = 0.25, 4.0
+"""The share of the picture whose edges count, and how strong these are at least: nothing can be said of a void."""
+LOST_EDGES, LOST = 0.45, 0.6
+"""A part of the picture is lost where less than such a share of its edges is left; and so much of it at most."""
+ALIKE = 0.5
+"""Share of the usual likeness of edges, below which the view is another."""
+DETAIL = 0.3
+"""Share of the usual amount of edges, from which on a lost view is another view rather than none."""
+STEADY = 0.65
+"""Likeness of the edges of two pictures in a row, below which they are noise."""
+STRUCTURE, SAME_LEVELS = 0.8, 12.0
+"""Likeness of brightness to the usual one, from which on it is the same view without its edges; or grey levels by
+which most of what lost its edges may differ."""
+
+REASONS = {
+    Fault.FROZEN: "the picture is frozen: it has not changed for {for_s:.0f} s",
+    Fault.BLACK: "the picture is black: no light, a covered lens, or no signal",
+    Fault.WHITE: "the picture is white: the camera is dazzled, or its exposure is wrong",
+    Fault.COVERED: "something covers the lens: most of the view is gone",
+    Fault.BLURRED: "the picture is blurred: out of focus, or the lens is dirty or wet",
+    Fault.MOVED: "the camera shows another view than the one it learned: it was moved or turned",
+    Fault.LIGHT: "the light or the night sight was switched: waiting until the picture has settled",
+    Fault.CORRUPT: "the picture is torn or full of noise: the stream arrives damaged",
+}
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """What a look found."""
+
+    vetoed: bool
+    """Nothing is to be scored or learned: a fault, or what may become one."""
+    fault: Fault | None = None
+    """Once it is certain."""
+    reason: str = ""
+    """For a person."""
+
+
+GOOD, DOUBTFUL = Finding(vetoed=False), Finding(vetoed=True)
+
+
+class _Look(NamedTuple):
+    """A picture in the figures that are compared; arrays are (h, w) float32 at half of WIDTH."""
+
+    luma: np.ndarray
+    edges: np.ndarray
+    """Mean absolute gradient."""
+    fine: np.ndarray
+    """Mean absolute Laplacian: what goes first when a picture goes out of focus, and what noise adds to."""
+    mean: float
+    deviation: float
+    span: float
+    """Grey levels between its darkest and its brightest."""
+    colour: float
+    """Mean distance of the chroma from grey."""
+    borders: tuple[np.ndarray, np.ndarray]
+    """(rows, columns) and (columns, rows) bool: the left and the upper borders of blocks that stand out."""
+
+
+class _Reference(NamedTuple):
+    """Medians of the samples."""
+
+    luma: np.ndarray
+    edges: np.ndarray
+    fine: np.ndarray
+    strong: np.ndarray
+    """(h, w) bool: where the scene itself has edges."""
+    strong_from: float
+    plain: float
+    """Fine detail where the picture is plainest."""
+    mean: float
+    likeness: float
+    """Of the samples' edges to these, the middle one."""
+    borders: tuple[np.ndarray, np.ndarray]
+    """The block borders that often stand out."""
+
+
+class Sight:
+    """One camera's; used by one thread. Times are seconds of the source, rising; a gap makes it compare anew."""
+
+    def __init__(self, config: SightConfig, frozen_s: float) -> None:
+        self._config = config
+        self.frozen_s = frozen_s
+        """However still a scene is: a picture that has not changed for so long is frozen; 0 never calls it so."""
+        self.new_views = 0
+        """How often the camera was moved for good, and learned its new view."""
+        self._shape = (0, 0)
+        self.forget()
+
+    def forget(self) -> None:
+        """Another size, other masks, another place: what was learned does not hold any more."""
+        self._stillest_s = self._learned_s = 0.0
+        self._forget_view()
+        self._begin()
+
+    def _forget_view(self) -> None:
+        self._samples: list[_Look] = []
+        self._spread_s, self._sampled_s = SPREAD_S, -math.inf
+        self._reference: _Reference | None = None
+        self._torn_now, self._torn_most = 0, 0.0
+
+    def _begin(self) -> None:
+        self._at_s = -math.inf
+        self._before: deque[_Look] = deque(maxlen=3)
+        self._still_s = 0.0
+        self._settles_s = -math.inf
+        self._suspect: Fault | None = None
+        self._suspected_s = self._clear_s = self._lasted_s = 0.0
+        self.finding = GOOD
+        """The last one."""
+
+    @property
+    def learned(self) -> bool:
+        """Whether it knows the camera's view."""
+        return self._reference is not None
+
+    def look(self, pixels: np.ndarray, at_s: float) -> Finding:
+        """`pixels` (h * 3 // 2, w) uint8, I420, of time `at_s`; between looks that are due, the last finding holds."""
+        step_s = at_s - self._at_s
+        if 0 <= step_s < STEP_S - 1e-3 and pixels.shape == self._shape:
+            return self.finding
+        if pixels.shape != self._shape:
+            self.forget()
+        elif not 0 <= step_s <= GAP_S:
+            self._begin()
+        self._shape = pixels.shape
+        step_s = step_s if 0 < step_s <= GAP_S else 0.0
+        self._at_s = at_s
+        look = _measure(pixels)
+        fault = self._judge(look, at_s, step_s)
+        self.finding = self._decide(fault, step_s)
+        if self.finding is GOOD:
+            self._learn(look, at_s, step_s)
+        self._before.append(look)
+        return self.finding
+
+    # ---- judging
+
+    def _judge(self, look: _Look, at_s: float, step_s: float) -> Fault | None:
+        """What this picture looks like, taken for itself."""
+        frozen = self._is_frozen(look, step_s)
+        if look.mean < DARK and look.span < EMPTY:
+            return Fault.BLACK
+        if look.mean > BRIGHT and look.span < EMPTY:
+            return Fault.WHITE
+        if self._switched(look):
+            self._settles_s = at_s + self._config.settle_s
+            self._forget_view()  # other light makes other edges
+        if at_s < self._settles_s:
+            return Fault.LIGHT
+        if self._reference is None:
+            seen = Fault.COVERED if look.span < BLANK else None
+        else:
+            before = self._before[-1].edges if self._before else None
+            size = sum(borders.size for borders in look.borders)
+            self._torn_now = _torn(look, self._reference)
+            most = max(BLOCKS_LEAST + BLOCKS_SHARE * size, 2 + TORN_MORE * self._torn_most)
+            if self._reference.mean > DARK and self._torn_now > most:
+                return Fault.CORRUPT
+            seen = _compare(look, before, self._reference, self._still_parts(look))
+        if seen is Fault.COVERED and look.mean < DARK:
+            return Fault.BLACK  # with a clock in it, say
+        return Fault.FROZEN if frozen and seen in {None, Fault.MOVED} else seen
+
+    def _is_frozen(self, look: _Look, step_s: float) -> bool:
+        """A scene may be still: four times as long as it ever was is too long, and so is `frozen_s`."""
+        if not self._before or float(np.abs(look.luma - self._before[-1].luma).mean()) >= STILL_LEVELS:
+            self._stillest_s = max(self._stillest_s, self._still_s)
+            self._still_s = 0.0
+            return False
+        self._still_s += step_s
+        own_s = max(LEAST_FROZEN_S, 4 * self._stillest_s) if self._learned_s >= LEAST_LEARNED_S else math.inf
+        return bool(self.frozen_s) and self._still_s >= min(self.frozen_s, own_s)
+
+    def _switched(self, look: _Look) -> bool:
+        """Whether the light changed two looks ago and stayed so: not a flash, nor one odd picture."""
+        if len(self._before) < 2:
+            return False
+        old, new = self._before[-2], self._before[-1]
+        return _is_other_light(old, new) and _is_other_light(old, look)
+
+    def _still_parts(self, look: _Look) -> np.ndarray:
+        """(h, w) bool: what has not changed for half a second; what moves says nothing about the view."""
+        if not self._before:
+            return np.ones(look.luma.shape, bool)
+        return cv2.blur(np.abs(look.luma - self._before[0].luma), (5, 5)) < MOVING_LEVELS
+
+    # ---- deciding
+
+    def _decide(self, fault: Fault | None, step_s: float) -> Finding:
+        """Faults are called such after a while, and are over after a while."""
+        now = self.finding.fault
+        if fault is None:
+            self._clear_s += step_s
+            slowly = 1 / 3 if self._suspect is Fault.CORRUPT else 1.0  # what is torn is torn now and then
+            self._suspected_s = max(0.0, self._suspected_s - slowly * step_s)
+            if now:
+                return self.finding if self._clear_s < self._config.clear_s else self._well()
+            return DOUBTFUL if self._suspected_s > 0 else GOOD
+        self._clear_s = 0.0
+        if fault is not self._suspect:
+            self._suspect, self._lasted_s = fault, 0.0
+        self._lasted_s += step_s
+        self._suspected_s = min(self._suspected_s + step_s, self._config.confirm_s)
+        if fault is Fault.MOVED and self._lasted_s >= self._config.new_view_s:
+            self.new_views += 1
+            self._forget_view()
+            return self._well()
+        if fault is not now and (fault in AT_ONCE or self._suspected_s >= self._config.confirm_s):
+            return Finding(vetoed=True, fault=fault, reason=REASONS[fault].format(for_s=self._still_s))
+        return self.finding if now else DOUBTFUL
+
+    def _well(self) -> Finding:
+        self._suspect, self._suspected_s, self._lasted_s = None, 0.0, 0.0
+        return GOOD
+
+    # ---- learning
+
+    def _learn(self, look: _Look, at_s: float, step_s: float) -> None:
+        self._learned_s += step_s
+        self._torn_most = max(self._torn_now, self._torn_most * (1 - step_s / 3600))
+        if 0 <= at_s - self._sampled_s < self._spread_s:
+            return
+        known = self._reference
+        if known and _likeness(look.edges, known.edges) < 0.6 * known.likeness:
+            return  # something large stands before it
+        self._sampled_s = at_s
+        self._samples.append(look)
+        if len(self._samples) > SAMPLES:
+            thin = self._spread_s < SPREAD_MAX_S
+            self._samples = self._samples[::2] if thin else self._samples[1:]
+            self._spread_s = min(SPREAD_MAX_S, 2 * self._spread_s) if thin else self._spread_s
+        if len(self._samples) >= LEAST_SAMPLES:
+            self._reference = _reference(self._samples)
+
+
+AT_ONCE = {Fault.FROZEN, Fault.LIGHT}
+"""Faults that are certain when they are seen: the first has taken its time, the second is over soon."""
+
+
+def _is_other_light(before: _Look, look: _Look) -> bool:
+    """Whether the whole picture changed in brightness, contrast or colour, with the same things in it."""
+    if _likeness(look.luma, before.luma) < SAME_VIEW or min(look.span, before.span) < BLANK:
+        return False
+    less, more = sorted((look.colour, before.colour))
+    if more > COLOURED and less < 0.3 * more and min(look.mean, before.mean) > DARK:
+        return True
+    contrast = look.deviation / max(1.0, before.deviation)
+    change = look.luma - before.luma
+    if not 1 / SWITCH_CONTRAST < contrast < SWITCH_CONTRAST and float((np.abs(change) > 4).mean()) > 0.5:
+        return True
+    least = np.maximum(SWITCH_LEVELS, SWITCH_SHARE * (before.luma - VIDEO_BLACK))
+    return max(float((change > least).mean()), float((change < -least).mean())) > 0.7
+
+
+def _compare(look: _Look, before: np.ndarray | None, usual: _Reference, still: np.ndarray) -> Fault | None:
+    """What is wrong with a picture beside the usual one; `still` (h, w) bool is where nothing moves, `before` the edges
+    of the look before this one.
+    """
+    if float(np.quantile(look.fine, 0.3)) > NOISY * usual.plain + 3.0:
+        return Fault.CORRUPT
+    strong = usual.strong & still
+    if float(still.mean()) < LEAST_STILL or float(strong.mean()) < LEAST_EDGES or usual.mean < DARK:
+        return None
+    gain = min(1.0, max(0.1, (look.mean - VIDEO_BLACK) / max(1.0, usual.mean - VIDEO_BLACK)))
+    share, where = _lost(look.edges, usual.edges, strong, LOST_EDGES * gain)
+    lost = share >= LOST
+    alike = _likeness(look.edges, usual.edges, still) > ALIKE * usual.likeness
+    same = _likeness(look.luma, usual.luma, still) > STRUCTURE
+    if not same and lost:
+        same = float((np.abs(look.luma - usual.luma)[where] < SAME_LEVELS).mean()) > 0.6
+    sharpness = (look.fine[strong].sum() / (look.edges[strong].sum() + 1e-3)) / (
+        usual.fine[strong].sum() / (usual.edges[strong].sum() + 1e-3)
+    )
+    if sharpness < (SOFT if same else VERY_SOFT):
+        return Fault.BLURRED
+    if alike and not lost:
+        return None
+    gone = where & still if lost else still
+    detail = float((look.edges[gone] > usual.strong_from * gain).mean()) / STRONG if gone.any() else 0.0
+    if lost and same:
+        return Fault.MOVED if sharpness > AS_SHARP and detail > DETAIL else Fault.BLURRED
+    most = 1.5 * usual.strong_from  # a few strong edges shall not speak for the whole
+    steady = before is None or _likeness(np.minimum(look.edges, most), np.minimum(before, most), gone) > STEADY
+    if detail > DETAIL and steady:
+        return None if alike else Fault.MOVED
+    return None if same else Fault.COVERED
+
+
+def _torn(look: _Look, usual: _Reference) -> int:
+    """How many block borders stand out that usually do not."""
+    new = 0
+    for borders, often in zip(look.borders, usual.borders, strict=True):
+        on_line = np.count_nonzero(borders & ~often, axis=0)
+        new += int(np.minimum(on_line, BLOCKS_LINE).sum())
+    return new
+
+
+def _lost(edges: np.ndarray, usual: np.ndarray, strong: np.ndarray, share: float) -> tuple[float, np.ndarray]:
+    """The share of the parts with edges in which less than `share` of these is left; and where, (h, w) bool."""
+    size = (16, 9)
+    had = cv2.resize(np.where(strong, usual, 0.0), size, interpolation=cv2.INTER_AREA)
+    left = cv2.resize(np.where(strong, np.minimum(edges, usual), 0.0), size, interpolation=cv2.INTER_AREA)
+    parts = had > 0.25 * had.mean()
+    lost = parts & (left < share * had)
+    where = cv2.resize(lost.astype(np.uint8), (edges.shape[1], edges.shape[0]), interpolation=cv2.INTER_NEAREST)
+    return float(lost.sum() / max(1, parts.sum())), where.astype(bool)
+
+
+def _likeness(one: np.ndarray, other: np.ndarray, where: np.ndarray | None = None) -> float:
+    """Correlation of two pictures, -1..1: brightness and contrast do not matter."""
+    a, b = (one, other) if where is None else (one[where], other[where])
+    if not a.size:
+        return 1.0
+    a, b = a - a.mean(), b - b.mean()
+    return float((a * b).sum()) / math.sqrt(float((a * a).sum()) * float((b * b).sum()) + 1e-9)
+
+
+def _measure(pixels: np.ndarray) -> _Look:
+    luma, u, v = planes(pixels)
+    height, width = luma.shape
+    small = luma
+    if width > WIDTH:
+        small = cv2.resize(luma, (WIDTH, max(2, round(height * WIDTH / width))), interpolation=cv2.INTER_AREA)
+    small = np.maximum(small, VIDEO_BLACK)
+    half = (max(1, small.shape[1] // 2), max(1, small.shape[0] // 2))
+
+    def reduced(plane: np.ndarray) -> np.ndarray:
+        return cv2.resize(plane, half, interpolation=cv2.INTER_AREA)
+
+    edges = np.abs(cv2.Sobel(small, cv2.CV_32F, 1, 0)) + np.abs(cv2.Sobel(small, cv2.CV_32F, 0, 1))
+    mean, deviation = cv2.meanStdDev(small)
+    step = max(1, u.shape[0] // 60)
+    colour = sum(float(np.abs(plane[::step, ::step].astype(np.int16) - 128).mean()) for plane in (u, v))
+    grey = reduced(small.astype(np.float32))
+    darkest, brightest = np.quantile(grey, (0.001, 0.999))
+    return _Look(
+        grey,
+        reduced(edges),
+        reduced(np.abs(cv2.Laplacian(small, cv2.CV_32F))),
+        float(mean[0, 0]),
+        float(deviation[0, 0]),
+        float(brightest - darkest),
+        colour,
+        (_borders(luma), _borders(luma.T)),
+    )
+
+
+def _borders(luma: np.ndarray) -> np.ndarray:
+    """(rows, columns) bool: which left borders of the picture's blocks stand out from the pixels on both sides."""
+    height, width = luma.shape[0] // BLOCK * BLOCK, luma.shape[1]
+    at = np.arange(BLOCK, width - 2, BLOCK)
+    before, left, right, after = (
+        np.maximum(luma[:height, at + n], VIDEO_BLACK).astype(np.int16) for n in (-2, -1, 0, 1)
+    )
+    step = np.abs(right - left) - np.maximum(np.abs(left - before), np.abs(after - right))
+    return step.reshape(height // BLOCK, BLOCK, -1).mean(axis=1) > BLOCK_STEP
+
+
+def _reference(samples: Sequence[_Look]) -> _Reference:
+    def median(stack: list[np.ndarray]) -> np.ndarray:
+        middle = len(stack) // 2
+        return np.partition(np.stack(stack), middle, axis=0)[middle]
+
+    edges = median([one.edges for one in samples])
+    fine = median([one.fine for one in samples])
+    strong_from = float(np.quantile(edges, 1 - STRONG))
+    alike = sorted(_likeness(one.edges, edges) for one in samples)
+    return _Reference(
+        luma=median([one.luma for one in samples]),
+        edges=edges,
+        fine=fine,
+        strong=edges > max(strong_from, LEAST_EDGE),
+        strong_from=strong_from,
+        plain=float(np.quantile(fine, 0.3)),
+        mean=float(np.median([one.mean for one in samples])),
+        likeness=alike[len(alike) // 2],
+        borders=(
+            np.mean([one.borders[0] for one in samples], axis=0) > 0.2,
+            np.mean([one.borders[1] for one in samples], axis=0) > 0.2,
+        ),
+    )
