@@ -270,7 +270,7 @@ class Analysts:
             waiting = self._queue.clear()
         for job in waiting:
             self._set_aside(job, "stopping")
-        self._pool.close()
+        self._pool.close_analyzers()
         self._quick.shutdown(wait=True)
         self._threads.shutdown(wait=True, cancel_futures=True)
 

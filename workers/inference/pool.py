@@ -103,8 +103,8 @@ class ResourcePool:
         entries = [self._entries.pop(key) for key in old if self._entries[key].future.done()]
         return [entry.future.result() for entry in entries if entry.future.exception() is None]
 
-    def close(self) -> None:
-        """Closes the analyzers, which ends what they have under way."""
+    def close_analyzers(self) -> None:
+        """Ends what they have under way."""
         with self._map_lock:
             entries = [entry for key, entry in self._entries.items() if key.startswith("vlm/")]
         for entry in entries:
@@ -152,7 +152,8 @@ class ResourcePool:
             entry.future.set_result(made)
 
     def close(self) -> None:
-        """Gives up what VAD models fit in processes of their own."""
+        """Gives up what VAD models fit in processes of their own, and the analyzers."""
+        self.close_analyzers()
         with self._map_lock:
             entries = [entry for key, entry in self._entries.items() if key.startswith("vad/")]
         for entry in entries:
