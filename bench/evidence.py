@@ -50,6 +50,8 @@ AFTER_S = 5.0
 DWELL_S = 20.0
 """Set for these cameras: somebody who loiters here does so for 40 s, and the default of 60 s would not call it so."""
 NOTHING = "no event"
+SEEDS = (11, 12, 13)
+"""Not those on which limits and order of the rules were chosen (1, 2, 3)."""
 
 
 def lane_zones(scene: str) -> tuple[Zone, ...]:
@@ -215,7 +217,7 @@ def measure(*, quick: bool = False) -> dict[str, Any]:
     model = create_model("motion_stats", 1)
     played: list[dict[str, Any]] = []
     for scene in list(SCENES)[: 1 if quick else None]:
-        for seed in (1,) if quick else (1, 2, 3):
+        for seed in SEEDS[: 1 if quick else None]:
             state = learned(model, scene, seed)
             played += [play(model, state, scene, seed, kind) for kind in EXPECTED]
     return report(played)

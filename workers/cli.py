@@ -23,6 +23,8 @@ COMMANDS = {
     "health": "say whether everything runs",
     "frames": "show every frame ring, live",
     "metrics": "print what all processes measure, for Prometheus",
+    "replay": "judge a stored event again, and show what differs",
+    "evaluate-flows": "compare agent flows on stored events",
     "stats": "count events by day, week or month",
     "notify": "channels, rules, and what was sent to whom",
     "user": "add, list and reset accounts",
@@ -48,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     wanted = next((word for word in words if word in COMMANDS), None)
     for name, text in COMMANDS.items():
         if name == wanted:
-            importlib.import_module(f"workers.commands.{name}").add_parser(subparsers)
+            importlib.import_module(f"workers.commands.{name.replace('-', '_')}").add_parser(subparsers)
         else:
             subparsers.add_parser(name, help=text)
     args = parser.parse_args(words)

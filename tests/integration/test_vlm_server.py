@@ -5,10 +5,11 @@ import time
 import msgspec
 import pytest
 
+from bench.fake_vlm import VERDICT, FakeVlm, Said
 from core.config import FlowsConfig
 from core.errors import ConfigError
 from core.events import AnalysisStatus, ConfidenceKind, Severity, Verdict, VlmType
-from tests.vlm import VERDICT, FakeVlm, Said, make_incident, written_frame
+from tests.vlm import make_incident, written_frame
 from workers.inference.flows import FLOWS, Budget, Decision, Policy, Run, create_flow
 from workers.inference.vlm import EVERYTHING, Incident, VlmAnalyzer, create_analyzer
 from workers.inference.vlm.rules import SOURCE, RulesAnalyzer

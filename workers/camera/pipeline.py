@@ -408,7 +408,7 @@ class CameraPipeline:
             if captured.analysis is None:
                 self._record(captured, None)
             else:
-                if not captured.learn:
+                if not (captured.learn or self._job.learn_only):
                     self._recorder.measure(captured, self._capture.masks.holding())
                 self._ask(captured, resends=0)
 

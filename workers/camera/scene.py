@@ -49,6 +49,9 @@ STILL = 0.06
 MOSTLY = 0.6
 """Share of the picture that is changed when a camera is covered, or turned away."""
 BLUNT = 0.25
+"""Share of the usual detail with which a picture counts as blind;"""
+LEAST_DETAIL = 0.6
+"""where there usually is so much, in grey levels."""
 UNIFORM = 6.0
 """Grey levels of standard deviation: a picture with less shows nothing."""
 CELL = 4
@@ -225,6 +228,7 @@ class SceneMeter:
         self._sizes: deque[float] = deque(maxlen=512)
         self._counts: deque[int] = deque(maxlen=512)
         self._sharp: deque[float] = deque(maxlen=256)
+        self._contrast: deque[float] = deque(maxlen=256)
         self._noted_s = -math.inf
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         self._heights: list[deque[float]] = [deque(maxlen=128) for _ in range(BANDS)]
@@ -322,12 +326,17 @@ class SceneMeter:
         if now_s - self._begun_s >= LASTING_S:
             self._changed = max(self._changed, min(one[1] for one in self._lately) / 1000)
             self._sharpness = min(self._sharpness, max(one[2] for one in self._lately))
-        blind = changed > MOSTLY or sharpness < BLUNT or deviation < UNIFORM
+        contrast = float(np.median(self._contrast)) if len(self._contrast) >= 8 else deviation
+        # a scene that never shows much, such as a field at night, is not blind
+        blunt = usual >= LEAST_DETAIL and sharpness < BLUNT
+        uniform = contrast >= 2 * UNIFORM and deviation < UNIFORM
+        blind = changed > MOSTLY or blunt or uniform
         self._blinded_since = min(self._blinded_since, now_s) if blind else math.inf
         if blind:
             self._blinded_s = max(self._blinded_s, now_s - self._blinded_since)
         elif not self._open and (not self._sharp or now_s - self._noted_s >= 1.0):
             self._sharp.append(detail)
+            self._contrast.append(deviation)
 
     def _note_usual(self, now_s: float) -> None:
         if now_s - self._noted_s < 1.0 and now_s >= self._noted_s:

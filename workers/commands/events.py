@@ -21,7 +21,7 @@ from core.wire.feeds import FeedSubscriber
 from core.wire.messages import Committed
 from workers.commands.camera import configure, parse_duration
 
-__all__ = ["add_parser", "describe"]
+__all__ = ["add_parser", "describe", "moment"]
 
 
 def add_parser(subparsers: Any) -> None:
@@ -58,7 +58,7 @@ def describe(event: AnomalyEvent, zone: ZoneInfo) -> str:
     )
 
 
-def _moment(text: str, zone: ZoneInfo) -> str:
+def moment(text: str, zone: ZoneInfo) -> str:
     """So long ago; or a time, of this zone where it does not name one."""
     if re.fullmatch(r"[\d.]+[smh]?", text):
         return utc_iso(datetime.now(UTC) - timedelta(seconds=parse_duration(text)))
@@ -77,8 +77,8 @@ def _run(args: argparse.Namespace) -> int:
     zone = time_zone(config.site.time_zone)
     wanted = EventFilter(
         cameras=(camera_id,) if camera_id else None,
-        since=_moment(args.since, zone) if args.since else None,
-        until=_moment(args.until, zone) if args.until else None,
+        since=moment(args.since, zone) if args.since else None,
+        until=moment(args.until, zone) if args.until else None,
         types=tuple(args.type),
         severities=tuple(Severity(one) for one in args.severity),
         min_score=args.min_score,

@@ -49,6 +49,8 @@ class _Input(msgspec.Struct, frozen=True, kw_only=True):
     """A file to be played, probed beforehand; `frames` is what its container says (None: nothing)."""
 
     path: Path
+    url: str
+    """As a camera's process takes it."""
     camera_id: CameraId
     frames: int | None
     duration_s: float | None
@@ -124,7 +126,8 @@ def _probe_all(paths: Sequence[str], prefix: str = "") -> list[_Input]:
         taken.add(name)
         probed.append(
             _Input(
-                path=Path(path) if "://" in path else Path(path).absolute(),
+                path=Path(path).absolute(),
+                url=path if "://" in path else str(Path(path).absolute()),
                 camera_id=CameraId(name),
                 frames=info.frames,
                 duration_s=info.duration_s,
@@ -208,7 +211,7 @@ class _Watch:
         camera = CameraConfig(
             camera_id=one.camera_id,
             name=one.path.name,
-            url=str(one.path),
+            url=one.url,
             vad_type=self._args.vad,
             learn_s=learn_s,
             loop=False,
@@ -230,11 +233,11 @@ class _Watch:
                 camera=CameraConfig(
                     camera_id=lane[0].camera_id,
                     name="learning",
-                    url=str(lane[0].path),
+                    url=lane[0].url,
                     vad_type=self._args.vad,
                     loop=False,
                 ),
-                more_urls=[str(one.path) for one in lane[1:]],
+                more_urls=[one.url for one in lane[1:]],
                 normality_id=SHARED,
                 lossless=True,
                 learn_only=True,

@@ -170,12 +170,11 @@ class Analysts:
 
     def _run(self, job: AnalysisJob) -> None:
         try:
-            analyzer = self._pool.get_vlm_analyzer(self._config)
+            with self._pool.vlm_analyzer(self._config) as analyzer:
+                self._answer(job, analyzer)
         except HaetaeError as error:
             log.warning("no_analyzer", reason=str(error))
-            analyzer = StandIn(AnalysisStatus.UNREACHABLE, "not_loaded")
-        try:
-            self._answer(job, analyzer)
+            self._answer(job, StandIn(AnalysisStatus.UNREACHABLE, "not_loaded"))
         finally:
             with self._lock:
                 self._queue.done(job.camera_id)
@@ -217,17 +216,25 @@ class Analysts:
         except HaetaeError as error:
             log.error("configuration_not_taken_over", reason=str(error))
             return
-        self.take_over(msgspec.structs.replace(self._config, vlm=fresh.vlm, flows=fresh.flows))
+        self._quick.submit(self.take_over, msgspec.structs.replace(self._config, vlm=fresh.vlm, flows=fresh.flows))
 
     def take_over(self, config: Config) -> None:
         """Goes on with other settings of [vlm] and [flows]; what is under way ends with those that it began with.
 
-        The number of threads stays.
+        The number of threads stays. An analyzer that cannot be made changes nothing: the one before goes on. Blocks
+        while it is made.
         """
         vlm = msgspec.structs.replace(config.vlm, at_once=self._config.vlm.at_once)
         if (vlm, config.flows) == (self._config.vlm, self._config.flows):
             return
-        self._config = msgspec.structs.replace(self._config, vlm=vlm, flows=config.flows)
+        changed = msgspec.structs.replace(self._config, vlm=vlm, flows=config.flows)
+        try:
+            with self._pool.vlm_analyzer(changed):
+                pass
+        except HaetaeError as error:
+            log.error("analyzer_not_taken_over", backend=vlm.backend, reason=str(error))
+            return
+        self._config = changed
         self._policy.rules = config.flows
         with self._lock:
             self._queue.most = vlm.waiting
@@ -263,6 +270,7 @@ class Analysts:
             waiting = self._queue.clear()
         for job in waiting:
             self._set_aside(job, "stopping")
+        self._pool.close_analyzers()
         self._quick.shutdown(wait=True)
         self._threads.shutdown(wait=True, cancel_futures=True)
 

@@ -1,9 +1,12 @@
 """ResourcePool: one instance of each model, loaded once however many ask for it at the same time."""
 
+import contextlib
+import hashlib
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -61,14 +64,52 @@ class ResourcePool:
         self._entries: dict[str, _Entry] = {}
         self._map_lock = threading.Lock()
         self._load_lock = threading.Lock()
+        self._leases: Counter[str] = Counter()
+        self._newest_analyzer = ""
 
     def get_vad_model(self, vad_type: str) -> VadModel:
         """The one model of this type; raises ModelError, naming the types there are, where it is unknown."""
         return self._get(f"vad/{vad_type}", lambda: self._make_vad_model(vad_type, self._threads))
 
-    def get_vlm_analyzer(self, config: Config) -> VlmAnalyzer:
-        """The one analyzer that all cameras share, of these settings; raises ModelError where it cannot be made."""
-        return self._get(f"vlm/{config.vlm.backend}", lambda: create_analyzer(config))
+    @contextlib.contextmanager
+    def vlm_analyzer(self, config: Config) -> Iterator[VlmAnalyzer]:
+        """A lease of the one analyzer that all cameras share, of these settings; raises ModelError.
+
+        One of other settings is closed once it is leased no more: settings change while analyses are under way.
+        """
+        mark = hashlib.sha256(msgspec.json.encode((config.vlm, config.networks.vlm))).hexdigest()[:8]
+        key = f"vlm/{config.vlm.backend}/{mark}"
+        with self._map_lock:
+            self._leases[key] += 1
+        try:
+            analyzer = self._get(key, lambda: create_analyzer(config))
+            with self._map_lock:
+                self._newest_analyzer = key
+            yield analyzer
+        finally:
+            with self._map_lock:
+                self._leases[key] -= 1
+                gone = self._take_out_analyzers()
+            for one in gone:
+                one.close()
+
+    def _take_out_analyzers(self) -> list[VlmAnalyzer]:
+        """Those that newer ones took the place of and nobody leases; to be closed without the lock."""
+        old = [
+            key
+            for key in self._entries
+            if key.startswith("vlm/") and key != self._newest_analyzer and not self._leases[key]
+        ]
+        entries = [self._entries.pop(key) for key in old if self._entries[key].future.done()]
+        return [entry.future.result() for entry in entries if entry.future.exception() is None]
+
+    def close_analyzers(self) -> None:
+        """Ends what they have under way."""
+        with self._map_lock:
+            entries = [entry for key, entry in self._entries.items() if key.startswith("vlm/")]
+        for entry in entries:
+            if entry.future.done() and entry.future.exception() is None:
+                entry.future.result().close()
 
     def get_agent_flow(self, flow: str) -> AgentFlow:
         """The one flow of this type; raises ModelError where it is unknown."""
@@ -111,7 +152,8 @@ class ResourcePool:
             entry.future.set_result(made)
 
     def close(self) -> None:
-        """Gives up what VAD models fit in processes of their own."""
+        """Gives up what VAD models fit in processes of their own, and the analyzers."""
+        self.close_analyzers()
         with self._map_lock:
             entries = [entry for key, entry in self._entries.items() if key.startswith("vad/")]
         for entry in entries:

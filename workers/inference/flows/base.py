@@ -64,7 +64,8 @@ class Run:
 
     def note(self, kind: str, text: str, **data: Any) -> None:
         at = utc_iso(datetime.now(UTC))
-        self.steps.append(EventStep(kind=kind, at=at, text=text, data=data))
+        plain = msgspec.json.decode(msgspec.json.encode(data))
+        self.steps.append(EventStep(kind=kind, at=at, text=text, data=plain))
 
     def ask(self, question: Question) -> Analysis | None:
         """An engine's analysis, noted; None where the budget is spent."""
