@@ -363,6 +363,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="only JSON on stdout")
     parser.add_argument("--quick", action="store_true", help="4 training and 3 test clips: no figure to quote")
     parser.add_argument("--first", type=int, metavar="N", help="learn from the first N training clips only")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="trainings of a type that trains")
     parser.add_argument(
         "--calibration", action="store_true", help="only: do levels of motion_stats mean what they say?"
     )
