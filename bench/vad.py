@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,22 @@ import av
 import cv2
 import numpy as np
 
+from bench.synthetic_anomalies import SKIPPED, make_cases
 from core.config import TrackerConfig
 from workers.inference.vad import VAD_TYPES, NormalityState, Row, VadModel, VadScore, create_model
 from workers.inference.vad.synthetic import Synthetic
 
-__all__ = ["COLUMNS", "auroc", "causal_mean", "main", "measure", "measure_calibration", "measure_type", "region_rates"]
+__all__ = [
+    "COLUMNS",
+    "auroc",
+    "causal_mean",
+    "main",
+    "measure",
+    "measure_calibration",
+    "measure_selection",
+    "measure_type",
+    "region_rates",
+]
 
 FPS = 10.0
 SMOOTH_FRAMES = 5
@@ -335,6 +347,31 @@ def _per_clip(clip: Clip, threshold: float) -> dict[str, float | None]:
     }
 
 
+def measure_selection(data: Path, vad_type: str, *, per_kind: int = 15) -> dict[str, Any]:
+    """AUROC per kind of synthetic anomaly, to choose between variants: every fourth training clip has things done to
+    it, the others are learned from; no test clip is touched.
+    """
+    cv2.setNumThreads(1)
+    training = sorted((data / "train").glob("*.mp4"))
+    if len(training) < 4:
+        raise FileNotFoundError(f"fewer than four train/*.mp4 in {data}")
+    held = [np.stack([frame[: len(frame) * 2 // 3] for frame in decode(path)]) for path in training[3::4]]
+    still = np.median(np.concatenate(held)[::5], axis=0).astype(np.uint8)
+    model = create_model(vad_type, 1)
+    state, _, _ = learn(model, [path for index, path in enumerate(training) if index % 4 != 3])
+    found: dict[str, dict[bool, list[float]]] = {}
+    for kind, pairs in groupby(make_cases(held, still, per_kind=per_kind), lambda case: case.of):
+        for case in pairs:
+            grey = np.full((case.frames.shape[1] // 2, case.frames.shape[2]), 128, np.uint8)
+            scores = [one.score for one in score(model, state, [np.vstack([frame, grey]) for frame in case.frames])]
+            found.setdefault(kind, {False: [], True: []})[case.changed] += scores[SKIPPED:]
+    areas = {
+        kind: round(auroc(np.array(of[False] + of[True]), np.arange(len(of[False] + of[True])) >= len(of[False])), 4)
+        for kind, of in found.items()
+    }
+    return {"type": vad_type, "select": areas, "mean": round(float(np.mean(list(areas.values()))), 4)}
+
+
 COLUMNS = (
     "type",
     "auroc_micro",
@@ -367,8 +404,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--calibration", action="store_true", help="only: do levels of motion_stats mean what they say?"
     )
+    parser.add_argument("--select", action="store_true", help="only: synthetic anomalies of training clips")
     options = parser.parse_args(argv)
     try:
+        if options.select:
+            print(json.dumps([measure_selection(options.data, name) for name in options.type or VAD_TYPES]))
+            return 0
         if options.calibration:
             print(json.dumps(measure_calibration(options.data)))
             return 0
