@@ -12,7 +12,7 @@ import numpy as np
 
 from workers.inference.vad.synthetic_training import Tube, find_tubes
 
-__all__ = ["KINDS", "Case", "make_cases"]
+__all__ = ["KINDS", "SKIPPED", "Case", "make_cases"]
 
 KINDS = ("fast", "faster scene", "large", "texture", "slides", "hops", "backwards scene")
 LENGTH = 61
@@ -23,9 +23,10 @@ SKIPPED = 13
 
 
 class Case(NamedTuple):
-    """A window of (SHOWN, h, w) uint8 grey: `kind` is "" for a control."""
+    """A window of (SHOWN, h, w) uint8 grey in which something was changed, or a control of that kind."""
 
-    kind: str
+    of: str
+    changed: bool
     frames: np.ndarray
 
 
@@ -48,12 +49,12 @@ def make_cases(clips: Sequence[np.ndarray], background: np.ndarray, *, per_kind:
             clip = clips[choice.integers(len(clips))]
             start = choice.integers(0, len(clip) - LENGTH + 1)
             if kind == "faster scene":
-                yield Case("", clip[start : start + SHOWN])
-                yield Case(kind, clip[start : start + LENGTH - 1 : 2])
+                yield Case(kind, False, clip[start : start + SHOWN])
+                yield Case(kind, True, clip[start : start + LENGTH - 1 : 2])
                 continue
             if kind == "backwards scene":
-                yield Case("", clip[start : start + SHOWN])
-                yield Case(kind, clip[start : start + SHOWN][::-1])
+                yield Case(kind, False, clip[start : start + SHOWN])
+                yield Case(kind, True, clip[start : start + SHOWN][::-1])
                 continue
             tube = tubes[choice.integers(len(tubes))]
             shift = choice.uniform(0.1, 0.9) * background.shape[1] - tube.x[SHOWN // 2]
@@ -73,8 +74,8 @@ def make_cases(clips: Sequence[np.ndarray], background: np.ndarray, *, per_kind:
                     noise = choice.normal(0, 60, (4, 4)).astype(np.float32)
                     texture = cv2.resize(noise, tube.mask.shape[:0:-1])
             base = clip[start : start + SHOWN]
-            yield Case("", _paste(base, still, tube, k, k, shift, 1.0, None))
-            yield Case(kind, _paste(base, still, tube, where, looks, shift, scale, texture))
+            yield Case(kind, False, _paste(base, still, tube, k, k, shift, 1.0, None))
+            yield Case(kind, True, _paste(base, still, tube, where, looks, shift, scale, texture))
 
 
 def _paste(

@@ -1,16 +1,20 @@
-"""How well does motion_stats tell abnormal frames of UCSD Ped2 from normal ones, and how fast?
+"""How well does each type of detection tell abnormal frames of UCSD Ped2 from normal ones, and how fast?
 
-`python -m bench.vad --data PATH/TO/ped2 [--json] [--quick] [--first N] [--calibration]`. Everything goes through
-the VadModel protocol, as in the product. Nothing is learned from the test clips, scores are neither rescaled per clip
-nor smoothed with what comes later, and all frames of all clips are pooled into one curve.
+`python -m bench.vad --data PATH/TO/ped2 [--type TYPE ...] [--json] [--quick] [--first N] [--calibration]`; without
+`--data`, $HAETAE_DATA/ped2. Everything goes through the VadModel protocol, as in the product. Nothing is learned from
+the test clips, scores are neither rescaled per clip nor smoothed with what comes later, and all frames of all clips
+are pooled into one curve; `auroc_literature` alone rescales each clip to 0..1 first, as papers often do.
+Types that train are run with three seeds: the figures are means, `seeds` has each.
 """
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +22,22 @@ import av
 import cv2
 import numpy as np
 
+from bench.synthetic_anomalies import SKIPPED, make_cases
 from core.config import TrackerConfig
-from workers.inference.vad import NormalityState, Row, VadModel, VadScore, create_model
+from workers.inference.vad import VAD_TYPES, NormalityState, Row, VadModel, VadScore, create_model
+from workers.inference.vad.synthetic import Synthetic
 
-__all__ = ["auroc", "causal_mean", "main", "measure", "measure_calibration"]
+__all__ = [
+    "COLUMNS",
+    "auroc",
+    "causal_mean",
+    "main",
+    "measure",
+    "measure_calibration",
+    "measure_selection",
+    "measure_type",
+    "region_rates",
+]
 
 FPS = 10.0
 SMOOTH_FRAMES = 5
@@ -38,6 +54,10 @@ class Clip:
     abnormal: np.ndarray
     hits: int
     pointed: int
+    maps: np.ndarray
+    """(frames, rows, columns) uint8."""
+    masks: np.ndarray
+    """(frames, h, w) 0 or 1."""
 
 
 def decode(path: Path) -> Iterator[np.ndarray]:
@@ -129,10 +149,107 @@ def _pointing(found: Sequence[VadScore], masks: np.ndarray) -> tuple[int, int]:
     return hits, frames
 
 
-def measure(data: Path, *, quick: bool = False, first: int | None = None) -> dict[str, Any]:
-    """All figures; `quick` learns from 4 clips and scores 3, `first` learns from so many clips only."""
+LEVELS = np.arange(8, 256, 8)
+"""Thresholds over the location map that region_rates looks at."""
+OVERLAP, SHARE_OF_TRACK = 0.1, 0.1
+LEAST_REGION = 20
+"""Pixels of a true region: less is the rim of a mask."""
+
+
+def region_rates(clips: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:
+    """RBDC and TBDC of Ramachandra and Jones, "Street Scene" (WACV 2020), from each clip's maps and masks.
+
+    A region of a mask is found where the box of a region of the map overlaps its box by a tenth (intersection over
+    union); a track where a tenth of its regions is. Both are areas under the rate over false regions a frame, up to
+    one. Tracks are regions that overlap from frame to frame, since the masks tell no objects apart.
+    """
+    regions = tracks = frames = 0
+    found_regions, false_regions, found_tracks = (np.zeros(len(LEVELS)) for _ in range(3))
+    for maps, masks in clips:
+        frames += len(maps)
+        height, width = masks.shape[1:]
+        to_pixels = np.array([width / maps.shape[2], height / maps.shape[1]] * 2)
+        of_track: dict[int, list[np.ndarray]] = {}
+        before: list[tuple[int, np.ndarray]] = []
+        for shown, mask in zip(maps, masks, strict=False):
+            truth = _boxes(mask, LEAST_REGION)
+            hits = np.zeros((len(truth), len(LEVELS)), bool)
+            for number, level in enumerate(LEVELS):
+                seen = _boxes((shown >= level).astype(np.uint8), 1) * to_pixels
+                overlap = _overlaps(truth, seen)
+                hits[:, number] = (overlap >= OVERLAP).any(axis=1)
+                false_regions[number] += int((~(overlap >= OVERLAP).any(axis=0)).sum())
+            now: list[tuple[int, np.ndarray]] = []
+            for box, hit in zip(truth, hits, strict=True):
+                near = [(float(_overlaps(box[None], old[None])[0, 0]), track) for track, old in before]
+                best, track = max(near, default=(0.0, -1))
+                track = track if best >= OVERLAP else len(of_track)
+                of_track.setdefault(track, []).append(hit)
+                now.append((track, box))
+            before = now
+            regions += len(truth)
+            found_regions += hits.sum(axis=0)
+        tracks += len(of_track)
+        found_tracks += sum(np.mean(hits, axis=0) >= SHARE_OF_TRACK for hits in of_track.values())
+    rate = false_regions / max(1, frames)
+    return _area(rate, found_regions / max(1, regions)), _area(rate, found_tracks / max(1, tracks))
+
+
+def _boxes(mask: np.ndarray, least: int) -> np.ndarray:
+    """(N, 4) x0, y0, x1, y1 of the connected regions of a 0/1 mask that have so many pixels."""
+    _, _, stats, _ = cv2.connectedComponentsWithStats(np.ascontiguousarray(mask, np.uint8))
+    stats = stats[1:][stats[1:, 4] >= least].astype(np.float64)
+    return np.concatenate([stats[:, :2], stats[:, :2] + stats[:, 2:4]], axis=1)
+
+
+def _overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(len(a), len(b)) intersection over union of boxes."""
+    low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
+    shared = np.prod(np.maximum(high - low, 0.0), axis=2)
+    sizes = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (a, b)]
+    return shared / np.maximum(sizes[0][:, None] + sizes[1][None] - shared, 1e-9)
+
+
+def _area(false_rate: np.ndarray, rate: np.ndarray) -> float:
+    """Under `rate` over `false_rate` from 0 to 1; the last of it goes on where it ends before."""
+    order = np.lexsort((rate, false_rate))
+    x, y = np.concatenate([[0.0], false_rate[order]]), np.concatenate([[0.0], np.maximum.accumulate(rate[order])])
+    at = np.linspace(0.0, 1.0, 1001)
+    return float(np.trapezoid(np.interp(at, x, y), at))
+
+
+SEEDS = 3
+
+
+def measure_type(
+    data: Path, vad_type: str, *, quick: bool = False, first: int | None = None, seeds: int = SEEDS
+) -> dict[str, Any]:
+    """The figures of one type; means over `seeds` where chance is in it (a single, short training where `quick`)."""
+    if vad_type != Synthetic.name:
+        return measure(data, create_model(vad_type, 1), quick=quick, first=first)
+    made: list[dict[str, Any]] = []
+    for seed in range(1 if quick else seeds):
+        model = Synthetic(steps=60, seed=seed) if quick else Synthetic(seed=seed)
+        made.append(measure(data, model, quick=quick, first=first))
+    if len(made) == 1:
+        return made[0]
+    means = {
+        name: round(float(np.mean([one[name] for one in made])), 4)
+        for name, value in made[0].items()
+        if isinstance(value, float)
+    }
+    each = [{name: one[name] for name in ("auroc_micro", "auroc_micro_causal", "pointing_game")} for one in made]
+    return made[0] | means | {"seeds": each}
+
+
+def measure(
+    data: Path, model: VadModel | None = None, *, quick: bool = False, first: int | None = None
+) -> dict[str, Any]:
+    """All figures of a model (default: motion_stats); `quick` learns from 4 clips and scores 3, `first` learns from
+    so many clips only.
+    """
     cv2.setNumThreads(1)
-    model = create_model("motion_stats", 1)
+    model = model or create_model("motion_stats", 1)
     training, testing = sorted((data / "train").glob("*.mp4")), sorted((data / "test").glob("*.mp4"))
     if not training or not testing:
         raise FileNotFoundError(f"no train/*.mp4 and test/*.mp4 in {data}")
@@ -148,8 +265,11 @@ def measure(data: Path, *, quick: bool = False, first: int | None = None) -> dic
         found = score(model, state, frames)
         scored_s, cpu_s = scored_s + time.perf_counter() - began, cpu_s + time.process_time() - cpu
         abnormal, masks = _truth(data, path.stem, len(frames))
-        clips.append(Clip(path.stem, np.array([s.score for s in found]), abnormal, *_pointing(found, masks)))
+        scores, maps = np.array([s.score for s in found]), np.stack([s.map for s in found])
+        clips.append(Clip(path.stem, scores, abnormal, *_pointing(found, masks), maps, masks))
     return _report(clips, state) | {
+        "device": model.device,
+        "params": model.parameters,
         "learned_s": round(state.learned_s, 1),
         "learn_s": round(learn_s, 2),
         "fit_s": round(fit_s, 3),
@@ -187,8 +307,17 @@ def _report(clips: Sequence[Clip], state: NormalityState) -> dict[str, Any]:
     smooth = np.concatenate([causal_mean(clip.scores) for clip in clips])
     truth = np.concatenate([clip.abnormal for clip in clips])
     threshold = TrackerConfig().open_score
+    areas = [auroc(causal_mean(clip.scores), clip.abnormal) for clip in clips]
+    stretched = [(c.scores - c.scores.min()) / max(1e-9, float(np.ptp(c.scores))) for c in clips]
+    reached = sum(bool((causal_mean(c.scores)[c.abnormal] >= threshold).any()) for c in clips)
+    rbdc, tbdc = region_rates([(clip.maps, clip.masks) for clip in clips])
     return {
-        "vad_type": state.vad_type,
+        "type": state.vad_type,
+        "auroc_macro": round(float(np.nanmean(areas)), 4),
+        "auroc_literature": round(auroc(np.concatenate(stretched), truth), 4),
+        "event_recall": round(reached / len(clips), 4),
+        "rbdc": round(rbdc, 4),
+        "tbdc": round(tbdc, 4),
         "phase": state.phase,
         "clips": len(clips),
         "frames": len(raw),
@@ -200,7 +329,7 @@ def _report(clips: Sequence[Clip], state: NormalityState) -> dict[str, Any]:
         "threshold": threshold,
         "true_positive_rate": round(float((smooth[truth] >= threshold).mean()), 4),
         "false_positive_rate": round(float((smooth[~truth] >= threshold).mean()), 4),
-        "clips_reached": sum(bool((causal_mean(c.scores)[c.abnormal] >= threshold).any()) for c in clips),
+        "clips_reached": reached,
         "false_runs": sum(runs((causal_mean(c.scores) >= threshold) & ~c.abnormal) for c in clips),
         "per_clip": {c.name: _per_clip(c, threshold) for c in clips},
     }
@@ -218,32 +347,90 @@ def _per_clip(clip: Clip, threshold: float) -> dict[str, float | None]:
     }
 
 
+def measure_selection(data: Path, vad_type: str, *, per_kind: int = 15) -> dict[str, Any]:
+    """AUROC per kind of synthetic anomaly, to choose between variants: every fourth training clip has things done to
+    it, the others are learned from; no test clip is touched.
+    """
+    cv2.setNumThreads(1)
+    training = sorted((data / "train").glob("*.mp4"))
+    if len(training) < 4:
+        raise FileNotFoundError(f"fewer than four train/*.mp4 in {data}")
+    held = [np.stack([frame[: len(frame) * 2 // 3] for frame in decode(path)]) for path in training[3::4]]
+    still = np.median(np.concatenate(held)[::5], axis=0).astype(np.uint8)
+    model = create_model(vad_type, 1)
+    state, _, _ = learn(model, [path for index, path in enumerate(training) if index % 4 != 3])
+    found: dict[str, dict[bool, list[float]]] = {}
+    for kind, pairs in groupby(make_cases(held, still, per_kind=per_kind), lambda case: case.of):
+        for case in pairs:
+            grey = np.full((case.frames.shape[1] // 2, case.frames.shape[2]), 128, np.uint8)
+            scores = [one.score for one in score(model, state, [np.vstack([frame, grey]) for frame in case.frames])]
+            found.setdefault(kind, {False: [], True: []})[case.changed] += scores[SKIPPED:]
+    areas = {
+        kind: round(auroc(np.array(of[False] + of[True]), np.arange(len(of[False] + of[True])) >= len(of[False])), 4)
+        for kind, of in found.items()
+    }
+    return {"type": vad_type, "select": areas, "mean": round(float(np.mean(list(areas.values()))), 4)}
+
+
+COLUMNS = (
+    "type",
+    "auroc_micro",
+    "auroc_micro_causal",
+    "auroc_macro",
+    "auroc_literature",
+    "event_recall",
+    "pointing_game",
+    "rbdc",
+    "tbdc",
+    "false_positive_rate",
+    "learn_s",
+    "fit_s",
+    "fps",
+    "params",
+    "device",
+)
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="bench.vad", description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="PATH/TO/ped2")
+    home = os.environ.get("HAETAE_DATA")
+    default = Path(home) / "ped2" if home else None
+    parser.add_argument("--data", type=Path, default=default, required=default is None, help="PATH/TO/ped2")
+    parser.add_argument("--type", action="append", choices=VAD_TYPES, help="only this type; may be repeated")
     parser.add_argument("--json", action="store_true", help="only JSON on stdout")
     parser.add_argument("--quick", action="store_true", help="4 training and 3 test clips: no figure to quote")
     parser.add_argument("--first", type=int, metavar="N", help="learn from the first N training clips only")
-    parser.add_argument("--calibration", action="store_true", help="only: do levels mean what they say?")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="trainings of a type that trains")
+    parser.add_argument(
+        "--calibration", action="store_true", help="only: do levels of motion_stats mean what they say?"
+    )
+    parser.add_argument("--select", action="store_true", help="only: synthetic anomalies of training clips")
     options = parser.parse_args(argv)
     try:
-        figures = (
-            measure_calibration(options.data)
-            if options.calibration
-            else measure(options.data, quick=options.quick, first=options.first)
-        )
+        if options.select:
+            print(json.dumps([measure_selection(options.data, name) for name in options.type or VAD_TYPES]))
+            return 0
+        if options.calibration:
+            print(json.dumps(measure_calibration(options.data)))
+            return 0
+        figures = [
+            measure_type(options.data, name, quick=options.quick, first=options.first, seeds=options.seeds)
+            for name in options.type or VAD_TYPES
+        ]
     except FileNotFoundError as error:
         print(f"bench.vad: {error}", file=sys.stderr)
         return 2
     if options.json:
         print(json.dumps(figures))
         return 0
-    for name, value in figures.items():
-        if isinstance(value, dict):
-            for clip, details in value.items():
-                print(f"  {clip}  " + "  ".join(f"{key} {number}" for key, number in details.items()))
-        else:
-            print(f"{name:24} {value}")
+    table = [COLUMNS, *([str(one[name]) for name in COLUMNS] for one in figures)]
+    widths = [max(len(row[column]) for row in table) for column in range(len(COLUMNS))]
+    for row in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for one in figures:
+        print(f"\n{one['type']}")
+        for clip, details in one["per_clip"].items():
+            print(f"  {clip}  " + "  ".join(f"{key} {number}" for key, number in details.items()))
     return 0
 
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 
+import msgspec
 import numpy as np
 import pytest
 import zmq
@@ -15,6 +16,7 @@ from core.heartbeat import read_heartbeat
 from core.ids import CameraId
 from core.wire.messages import (
     ErrorReply,
+    FinishLearning,
     FrameRef,
     GetState,
     GetStatistics,
@@ -205,3 +207,65 @@ def test_a_state_is_asked_for_while_frames_are_scored(inference, client, rings):
     assert found[state].state == "learning"
     with pytest.raises(RemoteError, match="unknown"):
         client.call(GetState(vad_type="crystal_ball", normality_id="cam"))
+
+
+TRAINS = """
+import sys
+from functools import partial
+from workers.inference import __main__ as process
+from workers.inference.pool import ResourcePool
+from workers.inference.vad.synthetic import Synthetic
+
+pool = ResourcePool(1, lambda name, threads: Synthetic(steps=int(sys.argv[1])))
+process.InferenceServer = partial(process.InferenceServer, pool=pool)
+sys.exit(process.main([]))
+"""
+
+
+@pytest.fixture
+def training(config):
+    """Inference whose one type trains for so many steps."""
+    started = []
+
+    def start(steps: int):
+        process = subprocess.Popen([sys.executable, "-c", TRAINS, str(steps)], env=process_environment(config))
+        started.append(process)
+        wait_for(process, config)
+        return process
+
+    yield start
+    for process in started:
+        end(process)
+
+
+def learn_by_training(client, rings) -> None:
+    for n in range(50):
+        request = ask(rings("cam", n), n / 10, lossless=True)
+        reply = client.call(msgspec.structs.replace(request, vad_type="synthetic"), timeout_s=20)
+        assert reply.status in ("learning", "scored")
+
+
+def test_a_camera_is_scored_while_its_net_is_trained_and_by_the_net_afterwards(training, config, client, rings):
+    training(2)
+    learn_by_training(client, rings)
+    of_camera = {"vad_type": "synthetic", "normality_id": "cam"}
+    reply = client.call(FinishLearning(**of_camera), timeout_s=10)
+    assert (reply.state, reply.state_version, reply.file) == ("provisional", 0, "")
+    deadline, version, n = time.monotonic() + 60, 0, 50
+    while version == 0:
+        assert time.monotonic() < deadline
+        request = ask(rings("cam", n % 200), n / 10, learn=False)
+        scored = client.call(msgspec.structs.replace(request, vad_type="synthetic"), timeout_s=20)
+        assert scored.status == "scored"
+        version, n = scored.state_version, n + 1
+    known = client.call(GetState(**of_camera))
+    assert (known.state_version, known.file) == (1, "synthetic/cam/1.safetensors")
+    assert (config.states_dir / known.file).exists()
+
+
+def test_inference_that_trains_stops_at_once(training, client, rings):
+    process = training(1_000_000)
+    learn_by_training(client, rings)
+    client.call(FinishLearning(vad_type="synthetic", normality_id="cam"), timeout_s=10)
+    process.terminate()
+    assert process.wait(15) == 0
