@@ -15,22 +15,29 @@ from workers.process import process_environment
 NEEDED = ("logger", "inference", "manager")
 
 
-class Outside(BaseHTTPRequestHandler):
-    """Counts what calls it; its answer is the server's `answer`."""
+class Outside(ThreadingHTTPServer):
+    """Remembers the paths it was asked for, and gives one answer to all."""
 
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.called: list[str] = []
+        self.answer = 200
+
+
+class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
+        assert isinstance(self.server, Outside)
         self.server.called.append(self.path)
         self.send_response(self.server.answer)
         self.end_headers()
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         pass
 
 
 @pytest.fixture
 def outside():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Outside)
-    server.called, server.answer = [], 200
+    server = Outside()
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield server
