@@ -132,6 +132,7 @@ def test_without_learn_a_camera_learns_from_its_beginning_and_says_so(ped2, tmp_
         (b"", ["{file}"], "empty"),
         (b"this is no video at all" * 100, ["{file}"], "not a video"),
         (b"x", ["demo://nowhere"], "plaza"),
+        (None, ["demo://plaza?seed=3"], "never ends"),
     ],
 )
 def test_bad_input_is_one_clear_line(tmp_path, make, args, says):

@@ -118,6 +118,11 @@ def _probe_all(paths: Sequence[str], prefix: str = "") -> list[_Input]:
             info = source.info
         finally:
             source.close()
+        if info.live or (info.simulated and info.duration_s is None):
+            raise ConfigError(
+                f"{info.name} never ends, and haetae watch plays its inputs to their end",
+                "give a demo scene a duration (demo://SCENE?duration=60); haetae camera add watches what is endless",
+            )
         stem = camera_id_from_name(prefix + Path(path).stem)
         name, number = stem, 1
         while name in taken:
