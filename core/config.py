@@ -100,15 +100,14 @@ class InferenceConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields
 class VlmConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Who looks at the key frames of an event and says what it is. Read again while inference runs."""
 
-    backend: Literal["rules", "openai", "transformers"] = "rules"
-    """`rules` says what was measured; `openai` asks a server that speaks its protocol; `transformers` runs a model of
-    a local folder. Where these fail, `rules` stands in."""
+    backend: Literal["rules", "openai"] = "rules"
+    """`rules` says what was measured; `openai` asks a server that speaks its protocol, and falls back on `rules`."""
     url: Annotated[str, Meta(pattern=r"^(https?://[^\s?#@]*[^\s?#@/])?$")] = ""
     """Of the server, up to /v1, such as http://127.0.0.1:8000/v1; its address obeys networks.vlm."""
     fallback_url: Annotated[str, Meta(pattern=r"^(https?://[^\s?#@]*[^\s?#@/])?$")] = ""
     """Another server of the same kind, asked where the first one fails."""
     model: Annotated[str, Meta(max_length=200)] = ""
-    """The model's name there, or the folder of a local one."""
+    """The model's name there."""
     key_file: str = ""
     """A file, readable by its owner alone, that holds the server's API key; "" is vlm.key among the secrets, if any."""
     describe: bool = True
