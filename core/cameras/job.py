@@ -15,6 +15,8 @@ class CameraJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     zones: tuple[Zone, ...] = ()
     more_urls: list[str] = []
     """Further files, played after the camera's own as one stream with gaps."""
+    added_at: str = ""
+    """When the camera was added, RFC 3339: what was learned before under its name is another's. "" where unknown."""
     normality_id: str = ""
     """The state it is scored with and learns into; "" is the camera's own."""
     lossless: bool = False

@@ -39,6 +39,13 @@ def list_cameras(engine: Engine) -> list[CameraConfig]:
         return [msgspec.convert(dict(row), CameraConfig) for row in rows.mappings()]
 
 
+def added_at(engine: Engine) -> dict[CameraId, str]:
+    """When each camera was added; one that was removed and added again counts from then."""
+    with engine.connect() as connection:
+        rows = connection.execute(select(CameraRow.camera_id, CameraRow.created_at))
+        return {CameraId(camera_id): at for camera_id, at in rows}
+
+
 def get_camera(engine: Engine, camera_id: CameraId) -> CameraConfig:
     """One camera; raises NotFound where there is none."""
     with engine.connect() as connection:

@@ -148,6 +148,8 @@ class GetState(Message, frozen=True, kw_only=True):
 
     vad_type: str
     normality_id: str
+    since: str = ""
+    """Of what was learned before this time nothing is used: another camera had this name. RFC 3339; "" for any."""
 
 
 class LearnedReply(Message, frozen=True, kw_only=True):

@@ -18,7 +18,7 @@ from core.cameras import CameraConfig, CameraPhase, CameraSettings, CameraStatus
 from core.cameras.urls import parse_url, seal_url
 from core.config import Config
 from core.db import make_engine, upgrade
-from core.db.cameras import add_camera, replace_zones
+from core.db.cameras import add_camera, remove_camera, replace_zones
 from core.db.event_pages import EventFilter, iterate_events
 from core.db.events import get_event
 from core.db.history import camera_states
@@ -165,6 +165,7 @@ def site(config: Config) -> Iterator[Site]:
     made.close()
 
 
+WATCHES = (CameraPhase.PROVISIONAL, CameraPhase.WATCHING)
 ALIVE = (CameraPhase.LEARNING, CameraPhase.PROVISIONAL, CameraPhase.WATCHING)
 
 
@@ -278,3 +279,18 @@ def test_the_shown_configuration_holds_no_secret(site):
     )
     assert "s3cr3t" not in shown
     assert "abcdef" not in shown
+
+
+def test_a_camera_that_is_added_again_learns_again_and_one_that_restarts_does_not(site):
+    site.add("demo://plaza?seed=3")
+    first = site.becomes(*WATCHES)
+    os.kill(first.pid, signal.SIGKILL)
+    until("it runs again", lambda: (site.status() or first).pid not in {first.pid, None})
+    site.becomes(*WATCHES)
+    assert site.logs().count('"fit_s"') == 1
+    remove_camera(site.engine, GATE)
+    until("it is gone", lambda: site.status() is None)
+    site.add("demo://street?seed=4")
+    site.becomes(*WATCHES)
+    assert "forgot_another_camera" in site.logs()
+    assert site.logs().count('"fit_s"') == 2

@@ -326,7 +326,7 @@ class CameraPipeline:
         self._set_phase(CameraPhase.LEARNING if self._learning else _phase_of(known.state))
 
     def _known_state(self) -> LearnedReply:
-        request = GetState(vad_type=self._camera.vad_type, normality_id=self._normality_id)
+        request = GetState(vad_type=self._camera.vad_type, normality_id=self._normality_id, since=self._job.added_at)
         while not self._stopped():
             try:
                 return self._ask_control(request, timeout_s=1.0)

@@ -162,7 +162,10 @@ class InferenceServer:
             case AnalyzeRequest() as request:
                 self._analyse(incoming, request)
             case GetState() as request:
-                return self._state_reply(self._normality(request.vad_type, request.normality_id)[1])
+                _, normality = self._normality(request.vad_type, request.normality_id)
+                if normality.forget_before(request.since):
+                    log.info("forgot_another_camera", normality_id=request.normality_id)
+                return self._state_reply(normality)
             case ForgetState() as request:
                 _, normality = self._normality(request.vad_type, request.normality_id)
                 normality.forget()

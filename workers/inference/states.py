@@ -1,10 +1,12 @@
 """Normality states: kept by type and id, learned in memory, saved as numbered versions."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import structlog
 
+from core.clock import utc_iso
 from core.errors import StateError
 from workers.inference.vad.base import Learner, NormalityState, VadModel
 
@@ -27,9 +29,13 @@ class Normality:
         self._forgotten = False
         self._training: Learner | None = None
         self._file: Path | None = None
+        self._learned_at = ""
+        """When the state in use was saved, or what is being learned was begun."""
         self.version = _current(folder)
         if self.version:
-            self.state = model.load(folder / f"{self.version}{model.suffix}")
+            file = folder / f"{self.version}{model.suffix}"
+            self.state = model.load(file)
+            self._learned_at = utc_iso(datetime.fromtimestamp(file.stat().st_mtime, UTC))
 
     @property
     def training(self) -> bool:
@@ -46,6 +52,7 @@ class Normality:
         learner = self.learner
         if learner is None:
             self.learner = learner = self._model.new_learner()
+            self._learned_at = utc_iso(datetime.now(UTC))
             self._fitted_s = 0.0
         return learner
 
@@ -72,6 +79,14 @@ class Normality:
             self.state = self._model.fit_provisional(learner)
         except StateError as error:
             log.info("too_little_learned", reason=str(error))
+
+    def forget_before(self, since: str) -> bool:
+        """Forgets what was learned before this time; returns whether there was any."""
+        known = self.state is not None or self.learner is not None
+        if not (known and since and self._learned_at < since):
+            return False
+        self.forget()
+        return True
 
     def forget(self) -> None:
         """Scores with it no longer, and begins to learn anew; the saved versions stay, the next one follows them."""

@@ -19,7 +19,7 @@ from core.cameras.model import needs_restart
 from core.clock import Clock, utc_iso
 from core.config import Config
 from core.db import make_engine
-from core.db.cameras import all_zones, list_cameras, set_enabled
+from core.db.cameras import added_at, all_zones, list_cameras, set_enabled
 from core.frames import ring_budget, sweep
 from core.heartbeat import read_heartbeat, remove_heartbeat
 from core.ids import CameraId, NodeId, uuid7
@@ -52,6 +52,7 @@ class MultiCameraManager:
         self._processes: dict[CameraId, subprocess.Popen[bytes]] = {}
         self._desired: dict[CameraId, CameraConfig] = {}
         self._zones: dict[CameraId, list[Zone]] = {}
+        self._added_at: dict[CameraId, str] = {}
         self._sent: dict[CameraId, CameraJob] = {}
         """The job that each process has now."""
         self._log_starts: dict[CameraId, int] = {}
@@ -68,6 +69,7 @@ class MultiCameraManager:
         try:
             cameras = list_cameras(self._engine)
             zones = all_zones(self._engine)
+            self._added_at = added_at(self._engine)
         except (DBAPIError, msgspec.ValidationError) as error:
             log.error("cameras_not_read", reason=str(error))
             return
@@ -144,7 +146,11 @@ class MultiCameraManager:
             log.info("camera_told", camera_id=camera_id)
 
     def _job(self, camera: CameraConfig) -> CameraJob:
-        return CameraJob(camera=camera, zones=tuple(self._zones.get(camera.camera_id, ())))
+        return CameraJob(
+            camera=camera,
+            zones=tuple(self._zones.get(camera.camera_id, ())),
+            added_at=self._added_at.get(camera.camera_id, ""),
+        )
 
     def _rotate_logs(self) -> None:
         """Keeps each camera's log small: a large one is copied aside and emptied under its writer, who appends."""
