@@ -82,19 +82,22 @@ class FakeVlm(contextlib.AbstractContextManager["FakeVlm"]):
             said = said(body) if callable(said) else said
             self.stopped.wait(said.wait_s)
             data = said.raw if said.raw is not None else self._completion(said, body)
-            with contextlib.suppress(OSError):
-                handler.send_response(said.status)
-                for name, value in said.headers.items():
-                    handler.send_header(name, value)
-                handler.send_header("content-length", str(len(data)))
-                handler.end_headers()
-                for begin in range(0, len(data), 1 if said.drip_s else len(data) or 1):
-                    handler.wfile.write(data[begin : begin + (1 if said.drip_s else len(data))])
-                    if self.stopped.wait(said.drip_s):
-                        return
         finally:
             with self._lock:
-                self.at_once -= 1
+                self.at_once -= 1  # before it is sent: whoever has the answer may ask the next at once
+        self._send(handler, said, data)
+
+    def _send(self, handler: BaseHTTPRequestHandler, said: Said, data: bytes) -> None:
+        with contextlib.suppress(OSError):
+            handler.send_response(said.status)
+            for name, value in said.headers.items():
+                handler.send_header(name, value)
+            handler.send_header("content-length", str(len(data)))
+            handler.end_headers()
+            for begin in range(0, len(data), 1 if said.drip_s else len(data) or 1):
+                handler.wfile.write(data[begin : begin + (1 if said.drip_s else len(data))])
+                if self.stopped.wait(said.drip_s):
+                    return
 
     def _completion(self, said: Said, body: dict[str, Any]) -> bytes:
         if said.status != 200:

@@ -33,9 +33,8 @@ class Normality:
         """When the state in use was saved, or what is being learned was begun."""
         self.version = _current(folder)
         if self.version:
-            file = folder / f"{self.version}{model.suffix}"
-            self.state = model.load(file)
-            self._learned_at = utc_iso(datetime.fromtimestamp(file.stat().st_mtime, UTC))
+            self.state = model.load(folder / f"{self.version}{model.suffix}")
+            self._learned_at = utc_iso(datetime.fromtimestamp((folder / "current").stat().st_mtime, UTC))
 
     @property
     def training(self) -> bool:
