@@ -4,13 +4,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help run test check install bench soak clean
+.PHONY: help run test check ui install bench soak chaos clean
 help:
 	@echo "make run      set up, and run two demo cameras; Ctrl-C stops everything"
 	@echo "make test     set up, and run the tests"
-	@echo "make check    lint, types, import rules"
+	@echo "make check    lint, types, import rules, and whether the web UI that is shipped is current"
+	@echo "make ui       build the web UI from api/ui into api/static/ui"
 	@echo "make bench    run the benchmarks beside their peers, and write docs/benchmarks.md"
-	@echo "make soak     kill processes at random for a few minutes, and look for what was lost"
+	@echo "make soak     forty minutes of two cameras' time, ten times as fast: does anything grow?"
+	@echo "make chaos    kill processes at random for some minutes, and look for what was lost"
 	@echo "make install  only set up"
 	@echo "make clean    remove what was set up, and caches; data in var/ stays"
 
@@ -25,7 +27,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.lock
+$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.lock requirements-vlm.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.lock
 	@touch $@
 
@@ -40,6 +42,10 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/python -m pytest -q tests/unit/test_imports.py
+	$(BIN)/python api/ui/build.py --check
+
+ui: $(VENV)/.installed-dev
+	$(BIN)/python api/ui/build.py
 
 $(VENV)/.installed-bench: $(VENV)/.installed requirements-bench.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-bench.lock
@@ -50,11 +56,16 @@ bench: $(VENV)/.installed-bench
 	$(BIN)/python -m bench.events
 	$(BIN)/python -m bench.api
 	$(BIN)/python -m bench.notify
+	$(BIN)/python -m bench.stream
 
-soak: $(VENV)/.installed-dev
+soak: install
+	$(BIN)/python -m bench.soak
+
+chaos: $(VENV)/.installed-dev
+	$(BIN)/python -m bench.chaos
 	$(BIN)/python -m bench.kills
 	$(BIN)/python -m bench.notify_kills
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) api/ui/node_modules build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

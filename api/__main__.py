@@ -15,6 +15,7 @@ import uvloop
 from api.app import create_app
 from api.auth.service import set_up_token
 from api.services import Services
+from api.stream.outlet import Outlet
 from core.clock import SystemClock
 from core.config import ApiConfig, Config
 from core.db import upgrade
@@ -75,7 +76,7 @@ def _server(services: Services, config: ApiConfig) -> uvicorn.Server:
     settings = uvicorn.Config(
         create_app(services),
         http="h11",
-        ws="websockets-sansio",
+        ws=Outlet,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -102,6 +103,8 @@ async def _serve(services: Services, server: uvicorn.Server, listener: socket.so
             if metrics.due:
                 metrics.write(services.samples())
             await asyncio.sleep(BEAT_S)
+        for end in services.ending:
+            end()
 
     beating = asyncio.create_task(beat())
     try:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import structlog
@@ -10,11 +11,14 @@ from litestar.config.cors import CORSConfig
 from litestar.di import Provide
 from litestar.types import Message, Scope
 
-from api import auth, cameras, events, notifications, stats, system, users
+from api import auth, cameras, events, notifications, stats, stream, system, users, web
 from api.guard import Principals, authorise
 from api.openapi import router
 from api.problems import ApiRequest, exception_handlers, request_id
 from api.services import Services
+from api.stream.events import EventHub
+from api.stream.frames import FrameHub
+from api.stream.viewers import Viewers
 
 __all__ = ["ROUTES", "create_app"]
 
@@ -27,6 +31,7 @@ ROUTES = (
             auth.router,
             users.router,
             cameras.router,
+            stream.router,
             events.router,
             stats.router,
             notifications.router,
@@ -59,12 +64,20 @@ def create_app(services: Services) -> Litestar:
     async def lifespan(app: Litestar) -> AsyncGenerator[None]:
         app.state.services, app.state.principals = services, principals
         app.state.refusals = {}
+        app.state.viewers = viewers = Viewers(services, principals)
+        app.state.event_hub = event_hub = EventHub(services)
+        app.state.frame_hub = frame_hub = FrameHub(services, viewers)
+        services.measures += [event_hub.samples, frame_hub.samples]
+        services.ending.append(partial(viewers.end_all, "restarting", "the server stops"))
         yield
+        await viewers.close()
+        await event_hub.close()
+        await frame_hub.close()
         services.close()
 
     origins = list(services.config.api.origins)
     return Litestar(
-        [*ROUTES, router(ROUTES)],
+        [*ROUTES, stream.socket_router, router(ROUTES), web.router],
         guards=[authorise],
         dependencies={
             "services": Provide(lambda: services, sync_to_thread=False),

@@ -2,6 +2,7 @@
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -18,11 +19,13 @@ from core.errors import NotFound, TokenRefused
 from core.security.permissions import Need, Principal, Role, Scope
 from core.security.tokens import Claims, TokenKind, hash_token
 
-__all__ = ["MEDIA_COOKIE", "PUBLIC", "Principals", "authorise", "needs"]
+__all__ = ["FREE", "MEDIA_COOKIE", "PUBLIC", "Principals", "authorise", "identify", "needs"]
 
 log = structlog.get_logger()
 
 PUBLIC = {"public": True}
+FREE = {"public": True, "free": True}
+"""Public, and however often: the files of the web page."""
 MEDIA_COOKIE = "haetae_media"
 """An HttpOnly, SameSite=Strict cookie that reads pictures and clips: what <img> and <video> can send."""
 KEY_PREFIX = "haetae_key_"
@@ -46,6 +49,8 @@ class Principals:
         self._known: OrderedDict[str, tuple[float, Principal | None]] = OrderedDict()
         self._lock = threading.Lock()
         self._touched: dict[str, float] = {}
+        self.on_forget: Callable[[], object] | None = None
+        """Called, in any thread, after a change of accounts."""
 
     def cached(self, mark: str) -> tuple[bool, Principal | None]:
         with self._lock:
@@ -56,6 +61,8 @@ class Principals:
         """After a change of accounts: it is in force at once."""
         with self._lock:
             self._known.clear()
+        if self.on_forget:
+            self.on_forget()
 
     def _remember(self, mark: str, principal: Principal | None) -> None:
         with self._lock:
@@ -65,28 +72,25 @@ class Principals:
 
     def of_claims(self, mark: str, claims: Claims) -> Principal | None:
         """None where the user is gone or switched off, the session over, or the token void."""
-        now = self._services.now()
-        principal = None
-        with self._services.reader.connect() as connection:
-            try:
-                user = get_user(connection, claims.user_id)
-            except NotFound:
-                user = None
-            if (
-                user
-                and user.enabled
-                and user.token_version == claims.token_version
-                and session_is_good(connection, claims.session_id, now)
-            ):
-                principal = Principal(
-                    user_id=user.id,
-                    name=user.name,
-                    role=user.role,
-                    cameras=visible_cameras(connection, user),
-                    session_id=claims.session_id,
-                )
+        principal = self._of_session(claims.user_id, claims.session_id, claims.token_version)
         self._remember(mark, principal)
         return principal
+
+    def of_session(self, principal: Principal) -> Principal | None:
+        """Whoever was let in once, as they are now; None where the session is over."""
+        return self._of_session(principal.user_id, principal.session_id, None)
+
+    def _of_session(self, user_id: str, session_id: str, token_version: int | None) -> Principal | None:
+        with self._services.reader.connect() as connection:
+            try:
+                user = get_user(connection, user_id)
+            except NotFound:
+                return None
+            void = token_version is not None and user.token_version != token_version
+            if not user.enabled or void or not session_is_good(connection, session_id, self._services.now()):
+                return None
+            cameras = visible_cameras(connection, user)
+        return Principal(user_id=user.id, name=user.name, role=user.role, cameras=cameras, session_id=session_id)
 
     def of_key(self, secret: str) -> Principal | None:
         """None where the key is unknown, revoked or over, or its user switched off."""
@@ -161,6 +165,8 @@ async def authorise(connection: ASGIConnection[Any, Any, Any, Any], handler: Bas
     """Litestar guard of the whole application. Raises Refused."""
     services: Services = connection.app.state.services
     public, need = handler.opt.get("public"), handler.opt.get("need")
+    if public and handler.opt.get("free"):
+        return
     if public:
         _limit(services.strangers.take(f"@{address_of(connection)}"))
         return

@@ -21,6 +21,7 @@ from litestar.params import ParameterKwarg
 from litestar.types import ControllerRouterHandler
 
 from api.guard import MEDIA_COOKIE, PUBLIC
+from core.rest.stream import CLIENT, SERVER
 from core.version import VERSION
 
 __all__ = ["document", "router"]
@@ -53,6 +54,7 @@ def document(areas: tuple[ControllerRouterHandler, ...]) -> dict[str, Any]:
             operation["security"] = []
         elif handler.opt.get("media"):
             operation["security"] = [{"bearer": []}, {"media": []}]
+    structs += [*CLIENT, *SERVER]  # of the sockets, so that clients have their types too
     _, exact = msgspec.json.schema_components(list(dict.fromkeys(structs)), ref_template=REFS)
     components.update(exact)
     return made

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import structlog
 import zmq
 from litestar import Request
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from api.limits import RateLimiter
 from api.problems import request_id
@@ -22,6 +22,7 @@ from core.config import Config
 from core.db import make_engine
 from core.db.audit import write_audit
 from core.db.statistics import StatisticsReader
+from core.db.tables import CameraRow
 from core.errors import RequestTimeout
 from core.frames import RingSet
 from core.heartbeat import read_heartbeat
@@ -39,12 +40,15 @@ log = structlog.get_logger()
 
 DEAD_S = 5.0
 """A process that has not beaten for so long is not waited for."""
+KNOWN_S = 1.0
 VIEWED_S = 600.0
 KEPT_VIEWS = 5_000
 PAGES = 4
 """Threads that read pages of events from PostgreSQL."""
 PROBES = 2
 """Sources that are looked at at the same time."""
+REPLAYS = 2
+"""Weeks of scores that are replayed at the same time, each for about a second of a core."""
 T = TypeVar("T")
 Call = Request[Principal | None, Any, Any]
 
@@ -118,9 +122,17 @@ class Services:
         self.answered: Counter[int] = Counter()
         """Answers by the first digit of their status."""
         self.probing = threading.BoundedSemaphore(PROBES)
+        self.turning = threading.BoundedSemaphore(PROBES)
+        self.replaying = threading.BoundedSemaphore(REPLAYS)
         self._viewed: dict[tuple[str, str, str], float] = {}
         self._viewed_lock = threading.Lock()
         self.closing = threading.Event()
+        self._cameras: frozenset[str] = frozenset()
+        self._cameras_at = -KNOWN_S
+        self.measures: list[Callable[[], list[Sample]]] = []
+        """Of parts that measure something of their own."""
+        self.ending: list[Callable[[], None]] = []
+        """To be called when the process is about to end: what lasts longer than an answer ends with them."""
 
     def now(self) -> str:
         return utc_iso(self.clock.now())
@@ -133,10 +145,38 @@ class Services:
         work = partial(contextvars.copy_context().run, read, *args, **kwargs)
         return await asyncio.get_running_loop().run_in_executor(self._pages, work)
 
+    def knows_camera(self, camera_id: str) -> bool:
+        """Whether there is such a camera; as of a second ago at most, and of now where it was not there.
+
+        May have to ask the database; not for an event loop.
+        """
+        self.read_cameras(camera_id)
+        return self.remembers_camera(camera_id)
+
+    def remembers_camera(self, camera_id: str) -> bool:
+        """Whether there was such a camera when this was looked up last; never waits."""
+        return camera_id in self._cameras
+
+    def knows_lately(self, *camera_ids: str) -> bool:
+        """Whether all of these were there a moment ago; never waits."""
+        return self.clock.monotonic() - self._cameras_at <= KNOWN_S and self._cameras.issuperset(camera_ids)
+
+    def read_cameras(self, *camera_ids: str) -> None:
+        """Looks up which cameras there are, unless that was done a moment ago and these were among them."""
+        now = self.clock.monotonic()
+        if self.knows_lately(*camera_ids) or now - self._cameras_at <= KNOWN_S / 10:
+            return
+        with self.reader.connect() as connection:
+            self._cameras = frozenset(connection.execute(select(CameraRow.camera_id)).scalars())
+        self._cameras_at = now
+
     def samples(self) -> list[Sample]:
         """What this process measures."""
         help_text = "Answers to HTTP requests, by the class of their status."
-        return [counter("api_answers", help_text, self.answered[digit], status=f"{digit}xx") for digit in range(2, 6)]
+        own = [sample for measure in self.measures for sample in measure()]
+        return own + [
+            counter("api_answers", help_text, self.answered[digit], status=f"{digit}xx") for digit in range(2, 6)
+        ]
 
     def audit(
         self,

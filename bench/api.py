@@ -35,7 +35,7 @@ from core.db.sessions import create_session
 from core.security.permissions import Role
 from core.security.tokens import Claims, KeyRing, TokenKind, hash_token, new_token
 
-__all__ = ["main"]
+__all__ = ["free_port", "main", "server"]
 
 PATH = "/api/v1/events?limit=50"
 CLIENTS = 8
@@ -97,14 +97,14 @@ uvicorn.run(app, loop="uvloop", http="h11", access_log=False, log_level="error",
 """
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 @contextmanager
-def _server(*command: str, environment: dict[str, str], port: int) -> Iterator["subprocess.Popen[bytes]"]:
+def server(*command: str, environment: dict[str, str], port: int) -> Iterator["subprocess.Popen[bytes]"]:
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + START_S
@@ -180,7 +180,7 @@ def measure(folder: Path, *, events: int, seconds: float, rounds: int) -> dict[s
     fill(engine, events)
     engine.dispose()
     token = _account(config)
-    ports = {name: _free_port() for name in ("haetae", "bare", "fastapi")}
+    ports = {name: free_port() for name in ("haetae", "bare", "fastapi")}
     places = [str(Path.cwd()), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places))}
     with ExitStack() as stack:
@@ -192,17 +192,17 @@ def measure(folder: Path, *, events: int, seconds: float, rounds: int) -> dict[s
             "HAETAE_API__REQUESTS_PER_S": "10000",
         }
         begun = time.monotonic()
-        api = stack.enter_context(_server(sys.executable, "-m", "api", environment=mine, port=ports["haetae"]))
+        api = stack.enter_context(server(sys.executable, "-m", "api", environment=mine, port=ports["haetae"]))
         start_s = time.monotonic() - begun
         pool = stack.enter_context(get_context("spawn").Pool(1))
         _, _, body = pool.apply(_load, (ports["haetae"], token, 0.5))
         (folder / "page.json").write_bytes(body)
         bare = ("-c", BARE, str(folder / "page.json"), str(ports["bare"]))
-        stack.enter_context(_server(sys.executable, *bare, environment=environment, port=ports["bare"]))
+        stack.enter_context(server(sys.executable, *bare, environment=environment, port=ports["bare"]))
         names = ["haetae", "bare"]
         if importlib.util.find_spec("fastapi"):
             peer = ("-c", FASTAPI, config.database_url, str(config.secrets_dir), str(ports["fastapi"]))
-            stack.enter_context(_server(sys.executable, *peer, environment=environment, port=ports["fastapi"]))
+            stack.enter_context(server(sys.executable, *peer, environment=environment, port=ports["fastapi"]))
             names.append("fastapi")
         else:
             print("fastapi is not installed: left out (pip install -r requirements-bench.lock)", file=sys.stderr)

@@ -2,9 +2,9 @@
 
 `python -m bench.chaos [--seconds 120] [--json] [--seed 1] [--quick]`. All processes run under supervisord, with events
 all the time. Processes are killed (SIGKILL), stopped (SIGSTOP) and ended (SIGTERM) at random, none twice within 30 s;
-in between /dev/shm and the disk are filled, both of which are small ones of the run's own in a mount namespace, and the
-wall clock of all processes is stepped by an hour (libfaketime). Without root, or libfaketime, these are left out
-and named in `left_out`. Exit code 1 if anything is not as it must be.
+in between /dev/shm and the disk are filled, both of which are small ones of the run's own in a mount namespace. At last
+the wall clock of all processes, started anew for that, is stepped by an hour (libfaketime). Without root, or
+libfaketime, these are left out and named in `left_out`. Exit code 1 if anything is not as it must be.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from sqlalchemy import func, select
 from core.cameras import CameraConfig, CameraPhase
 from core.config import Config, load_config
 from core.db import make_engine, upgrade
-from core.db.cameras import add_camera
+from core.db.cameras import add_camera, list_cameras
 from core.db.tables import EventRow
 from core.frames import list_rings, segment_prefix
 from core.heartbeat import read_heartbeat
@@ -36,17 +36,19 @@ from core.ids import CameraId
 from core.process import process_environment
 from workers.commands.up import SUPERVISORD_CONF
 
-__all__ = ["ChaosReport", "main", "run_chaos"]
+__all__ = ["ChaosReport", "House", "main", "run_chaos", "waited"]
 
 CAMERAS = tuple(CameraId(name) for name in ("north", "east", "south", "west"))
-ROLES = ("inference", "logger", "manager", "api")
+ROLES = ("inference", "logger", "manager", "api", "notifier", "watchdog")
 SIGNALS = (signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM)
 APART_S = 30.0
 """The same process is not hit again within this: the flapping cool-down is tested apart."""
 GIVE_UP_S = 30.0
 START_S = 180.0
 FULL_S = 2.0
-SHM, DISK = "256m", "128m"
+REST_S = 10.0
+CLOCK_STEPS_S = (3600, -3600)
+SHM, DISK = "256m", "512m"
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 ALIVE = {CameraPhase.PROVISIONAL, CameraPhase.WATCHING}
 EAGER = {
@@ -88,6 +90,8 @@ class ChaosReport(msgspec.Struct, frozen=True, kw_only=True):
     orphan_processes: int
     other_cameras_frame_loss: float
     """Share of the other cameras' frames that were dropped while one camera failed."""
+    frame_loss_at_rest: float
+    """The same share before anything was done to anybody: events that never cease are work."""
     by_fault: dict[str, float]
     """Slowest recovery by what was done to what."""
     left_out: list[str]
@@ -104,13 +108,19 @@ class ChaosReport(msgspec.Struct, frozen=True, kw_only=True):
 class House:
     """Everything under supervisord, in folders of its own."""
 
-    def __init__(self, config: Config, clock: Path | None) -> None:
+    def __init__(
+        self, config: Config, clock: Path | None, cameras: Sequence[CameraId] = CAMERAS, query: str = ""
+    ) -> None:
+        """`query` is added to the URL of each demo camera."""
         self.config = config
-        self._clock = clock
+        self._clock, self._cameras = clock, cameras
         upgrade(config.database_url)
         engine = make_engine(config.database_url, writer=True)
-        for number, camera_id in enumerate(CAMERAS):
-            url = f"demo://{('plaza', 'street')[number % 2]}?seed={number + 1}"
+        known = {camera.camera_id for camera in list_cameras(engine)}
+        for number, camera_id in enumerate(cameras):
+            if camera_id in known:
+                continue
+            url = f"demo://{('plaza', 'street')[number % 2]}?seed={number + 1}{query}"
             add_camera(engine, CameraConfig(camera_id=camera_id, name=camera_id, url=url, learn_s=15.0))
         engine.dispose()
         environment = {**process_environment(config), **EAGER, "HAETAE_PYTHON": sys.executable}
@@ -126,6 +136,7 @@ class House:
             [sys.executable, "-m", "workers.supervise", str(os.getpid()), str(SUPERVISORD_CONF)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,  # it complains of every line that a full disk takes from it
             start_new_session=True,
             env=environment,
         )
@@ -142,7 +153,7 @@ class House:
         return bool(alive and beat and beat.count and beat.pid != not_pid)
 
     def well(self) -> bool:
-        return all(self.pid(role) for role in ROLES) and all(map(self.watches, CAMERAS))
+        return all(self.pid(role) for role in ROLES) and all(map(self.watches, self._cameras))
 
     def counted(self, camera_id: str) -> tuple[float, float]:
         """(frames, frames dropped) of a camera's process so far, as it last wrote."""
@@ -184,11 +195,25 @@ def waited(condition: Callable[[], object], limit_s: float) -> float | None:
 class Chaos:
     """Hits one process after the other, and notes how long each took to be back."""
 
-    def __init__(self, house: House, seed: int) -> None:
-        self._house, self._random = house, random.Random(seed)
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+        self._house: Any = None
         self._hit_at: dict[str, float] = {}
         self.faults: list[Fault] = []
-        self.frames = self.dropped = 0.0
+        self.frames = self.dropped = self.loss_at_rest = 0.0
+
+    def enter(self, house: House) -> None:
+        """From now on it is this one that is hit."""
+        self._house = house
+        self._hit_at.clear()
+
+    def rest(self, seconds: float) -> None:
+        """Leaves the house alone, to see what it loses by itself."""
+        before = {one: self._house.counted(one) for one in CAMERAS}
+        time.sleep(seconds)  # nothing is waited for
+        gone = [(now[0] - was[0], now[1] - was[1]) for one, was in before.items() if (now := self._house.counted(one))]
+        frames = sum(one for one, _ in gone)
+        self.loss_at_rest = sum(one for _, one in gone) / frames if frames else 0.0
 
     def hit_one(self) -> bool:
         """Hits a process that was left alone for long enough; False where there is none now."""
@@ -236,8 +261,9 @@ class Chaos:
         filler.unlink()
         self._note(what, "all", waited(self._house.well, GIVE_UP_S))
 
-    def step_clock(self, clock: Path) -> None:
-        set_clock(clock, self._random.choice((-3600, 3600)))
+    def step_clock(self, clock: Path, offset_s: int) -> None:
+        """From now on all processes see the true time and `offset_s`; the house must be well."""
+        set_clock(clock, offset_s)
         time.sleep(FULL_S)  # the processes look at the file each second
         self._note("clock", "all", waited(self._house.well, GIVE_UP_S))
 
@@ -247,34 +273,50 @@ class Chaos:
         print(f"{what} {victim}: {took}", file=sys.stderr, flush=True)
 
 
-def run_chaos(seconds: float, seed: int, data: Path, *, own_mounts: bool) -> ChaosReport:
-    """Runs a house in `data` for so long, and looks afterwards at what it left."""
+def run_chaos(seconds: float, seed: int, data: Path, *, own_mounts: bool, with_clock: bool = True) -> ChaosReport:
+    """Runs a house in `data` for so long, then one whose clock steps, and looks afterwards at what they left."""
     with tempfile.TemporaryDirectory(prefix="haetae-x-") as run:
         config = load_config(None, {}, paths={"data": str(data), "run": run})
         config.make_dirs()
-        clock = Path(run) / "clock" if FAKETIME.exists() else None
+        clock = Path(run) / "clock" if with_clock and FAKETIME.exists() else None
         left_out = ([] if clock else ["clock"]) + ([] if own_mounts else ["shm", "disk"])
-        house = House(config, clock)
-        chaos = Chaos(house, seed)
-        try:
-            if waited(house.well, START_S) is None:
-                raise RuntimeError(f"the house was not well after {START_S:.0f} s")
-            _wreak(chaos, seconds, clock, data if own_mounts else None)
-        finally:
-            house.stop()
+        chaos = Chaos(seed)
+        disk = data if own_mounts else None
+        with _house(config, None, chaos):
+            chaos.rest(min(REST_S, seconds / 3))
+            _wreak(chaos, seconds, disk)
+        if clock:
+            with _house(config, clock, chaos):
+                for offset_s in CLOCK_STEPS_S:
+                    chaos.step_clock(clock, offset_s)
         return _judge(config, chaos, seconds, left_out)
 
 
-def _wreak(chaos: Chaos, seconds: float, clock: Path | None, disk: Path | None) -> None:
+@contextmanager
+def _house(config: Config, clock: Path | None, chaos: "Chaos") -> Iterator[None]:
+    """A house that is well, for `chaos` to be wreaked in; raises RuntimeError.
+
+    Only the last one has a clock that can be stepped, and nothing else is done to it: libfaketime is in all that waits,
+    and a start takes several times as long with it.
+    """
+    house = House(config, clock)
+    try:
+        if waited(house.well, START_S) is None:
+            raise RuntimeError(f"the house was not well after {START_S:.0f} s")
+        chaos.enter(house)
+        yield
+    finally:
+        house.stop()
+
+
+def _wreak(chaos: Chaos, seconds: float, disk: Path | None) -> None:
     begun = time.monotonic()
     special: list[tuple[float, Callable[[], None]]] = []
     if disk:
         special += [
             (0.3, lambda: chaos.fill("shm full", Path("/dev/shm"))),
-            (0.6, lambda: chaos.fill("disk full", disk)),
+            (0.7, lambda: chaos.fill("disk full", disk)),
         ]
-    if clock:
-        special.append((0.8, lambda: chaos.step_clock(clock)))
     while (passed := (time.monotonic() - begun) / seconds) < 1:
         if special and passed >= special[0][0]:
             special.pop(0)[1]()
@@ -308,6 +350,7 @@ def _judge(config: Config, chaos: Chaos, seconds: float, left_out: list[str]) ->
         events_doubled=rows - len(stored),
         orphan_segments=len(list_rings(config.run_dir)) + len(_segments(config)),
         orphan_processes=len(_processes(config)),
+        frame_loss_at_rest=round(chaos.loss_at_rest, 5),
         other_cameras_frame_loss=round(chaos.dropped / chaos.frames, 5) if chaos.frames else 0.0,
         by_fault=dict(sorted(by_fault.items())),
         left_out=left_out,
@@ -368,7 +411,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true", help="only JSON on stdout")
-    parser.add_argument("--quick", action="store_true", help="a few faults")
+    parser.add_argument("--quick", action="store_true", help="a few faults, and none of the clock")
     parser.add_argument("--inside", action="store_true", help="in a mount namespace already: for the run's own use")
     options = parser.parse_args(argv)
     words = sys.argv[1:] if argv is None else argv
@@ -381,7 +424,7 @@ def main(argv: list[str] | None = None) -> int:
     seconds = 6.0 if options.quick else options.seconds
     try:
         with _folder(own_mounts=options.inside) as data:
-            report = run_chaos(seconds, options.seed, data, own_mounts=options.inside)
+            report = run_chaos(seconds, options.seed, data, own_mounts=options.inside, with_clock=not options.quick)
     except RuntimeError as error:
         print(f"bench.chaos: {error}", file=sys.stderr)
         return 2

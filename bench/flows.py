@@ -6,7 +6,10 @@
 import argparse
 import hashlib
 import json
+import random
 import statistics
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -20,6 +23,7 @@ import numpy as np
 import zmq
 
 from bench.fake_vlm import FakeVlm, Said
+from bench.vlm_load import Load
 from core.clock import utc_iso
 from core.config import Config, FlowsConfig, LogConfig, load_config
 from core.events import AnomalyEvent, EventState
@@ -28,7 +32,7 @@ from core.frames import FrameFormat, RingWriter
 from core.heartbeat import read_heartbeat
 from core.ids import CameraId, EventId, NodeId, uuid7
 from core.logs import configure_logging
-from core.wire.messages import AnalyzeReply, AnalyzeRequest, ErrorReply, InferenceReply, ScoreReply, ScoreRequest
+from core.wire.messages import AnalyzeReply, AnalyzeRequest, InferenceReply, ScoreRequest
 from core.wire.rpc import RequestClient
 from workers.inference.analysts import decide
 from workers.inference.flows import FLOWS, Policy
@@ -45,6 +49,11 @@ MODEL_S = 0.5
 SCORED = 4
 """Cameras whose frames are scored while events are judged."""
 FPS = 10.0
+SLOT_S = 2.0
+SETTLE_S = 0.3
+"""At a slot's beginning, what was sent in the one before may still go on."""
+PAIRS = 40
+DRAWS = 400
 
 
 def p99(values: list[float]) -> float:
@@ -124,12 +133,15 @@ def measure_overhead(runs: int) -> dict[str, Any]:
 class Inference:
     """An inference process of its own, and a client."""
 
-    def __init__(self, folder: Path, url: str, context: zmq.Context[Any]) -> None:
+    def __init__(self, folder: Path, engine: str | Path, context: zmq.Context[Any], nice: int = 10) -> None:
+        """`engine` is a server's URL, or a model's folder."""
         self.file = folder / "haetae.toml"
-        self.file.write_text(
-            f'[vlm]\nbackend = "openai"\nurl = "{url}"\nmodel = "scripted"\ndescribe = false\n'
-            f'[paths]\ndata = "{folder}"\nrun = "{folder}/run"\n'
+        named = (
+            f'backend = "openai"\nurl = "{engine}"\nmodel = "scripted"\nnice = {nice}'
+            if isinstance(engine, str)
+            else f'backend = "transformers"\nfolder = "{engine}"\ndevice = "cpu"\nthreads = 1\nnice = {nice}'
         )
+        self.file.write_text(f'[vlm]\n{named}\ndescribe = false\n[paths]\ndata = "{folder}"\nrun = "{folder}/run"\n')
         self.config: Config = load_config(self.file, environ={})
         self.config.make_dirs()
         self.process = spawn("inference", config=self.config)
@@ -179,8 +191,33 @@ def measure_crowd(inference: Inference, server: FakeVlm) -> dict[str, Any]:
     }
 
 
-def measure_beside(inference: Inference, rounds: int, seconds: float) -> dict[str, Any]:
-    """The latency of scores with and without events being judged, in turn."""
+def measure_beside(folder: Path, context: zmq.Context[Any], pairs: int) -> dict[str, Any]:
+    """The latency of scores while events are judged and while not, in slots of SLOT_S by turns.
+
+    Both kinds of slot lie next to each other in time, so that what else the machine does is in both; the ratio's spread
+    is that over pairs of slots drawn again and again (bootstrap).
+    """
+    command = [sys.executable, "-m", "bench.vlm_load"]
+    load = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert load.stdin
+    assert load.stdout
+    inference = Inference(folder, load.stdout.readline().strip(), context)
+    try:
+        told = Load(inference.config.endpoint("inference"), str(inference.config.media_dir), SLOT_S)
+        load.stdin.write(msgspec.json.encode(told).decode() + "\n")
+        load.stdin.flush()
+        slots = _score(inference, 2 * pairs)
+        load.stdin.close()
+        judged = int(load.stdout.readline())
+    finally:
+        load.kill()
+        load.wait()
+        inference.close()
+    return _compared(slots) | {"judged_beside": judged}
+
+
+def _score(inference: Inference, slots: int) -> list[tuple[list[float], list[float]]]:
+    """Pairs of latencies in ms, in an even slot (nothing judged) and in the odd one behind it."""
     rings = [
         RingWriter.create(
             inference.config.run_dir, CameraId(f"vad-{number}"), "analysis", FrameFormat(WIDTH, HEIGHT), 8
@@ -189,69 +226,57 @@ def measure_beside(inference: Inference, rounds: int, seconds: float) -> dict[st
     ]
     luck = np.random.default_rng(1)
     frames = [luck.integers(100, 130, (HEIGHT * 3 // 2, WIDTH)).astype(np.uint8) for _ in range(6)]
-    evidence = make_evidence(inference.config.media_dir)
-    without: list[float] = []
-    under: list[float] = []
-    ratios: list[float] = []
+    client, sent = inference.client, dict[int, float]()
+    found: dict[int, list[float]] = {}
+    # the first slots warm everything up, and the first pair begins with an even one
+    first = int(time.monotonic() // SLOT_S) + 3
+    first += first % 2
+    number, due_s = 0, time.monotonic()
     try:
-        _score(inference, rings, frames, 3.0, None)
-        for _ in range(rounds):
-            plain = _score(inference, rings, frames, seconds, None)
-            busy = _score(inference, rings, frames, seconds, evidence)
-            without += plain
-            under += busy
-            ratios.append(p99(busy) / p99(plain))
+        while (now := time.monotonic()) < (first + slots) * SLOT_S or sent:
+            if now > (first + slots) * SLOT_S + 10:
+                break
+            if now >= due_s and now < (first + slots) * SLOT_S:
+                due_s = max(due_s + 1 / (FPS * len(rings)), now - 0.1)
+                ring = rings[number % len(rings)]
+                with ring.write(now, 0, 0) as slot:
+                    np.copyto(slot.pixels, frames[number % len(frames)])
+                    ref = slot.ref
+                number += 1
+                request = ScoreRequest(
+                    frame=ref, media_s=now, vad_type="motion_stats", normality_id=str(ref.camera_id), learn=True
+                )
+                sent[client.send(request)] = time.monotonic()
+            for request_id, _ in client.receive(max(0.0005, min(0.005, due_s - time.monotonic()))):
+                at_s = sent.pop(request_id)
+                if at_s % SLOT_S >= SETTLE_S:
+                    found.setdefault(int(at_s // SLOT_S), []).append(1000 * (time.monotonic() - at_s))
     finally:
         for ring in rings:
             ring.close()
+    return [(found.get(one, []), found.get(one + 1, [])) for one in range(first, first + slots, 2)]
+
+
+def _compared(slots: list[tuple[list[float], list[float]]]) -> dict[str, Any]:
+    """Percentiles of both, pooled, and the ratio of the 99th with its spread."""
+
+    def pooled(chosen: list[tuple[list[float], list[float]]]) -> tuple[list[float], list[float]]:
+        return [one for plain, _ in chosen for one in plain], [one for _, busy in chosen for one in busy]
+
+    without, under = pooled(slots)
+    luck = random.Random(1)
+    ratios = sorted(
+        p99(busy) / p99(plain) for plain, busy in (pooled(luck.choices(slots, k=len(slots))) for _ in range(DRAWS))
+    )
     return {
-        "vad_p99_ms_without": round(p99(without), 2),
-        "vad_p99_ms_under_vlm": round(p99(under), 2),
-        "vad_p50_ms_without": round(statistics.median(without), 2),
-        "vad_p50_ms_under_vlm": round(statistics.median(under), 2),
-        "vad_p99_under_vlm_over_without": round(statistics.median(ratios), 3),
-        "rounds": [round(one, 3) for one in ratios],
+        "pairs": len(slots),
+        "samples": [len(without), len(under)],
+        "vad_p50_ms": [round(statistics.median(one), 2) for one in (without, under)],
+        "vad_p99_ms": [round(p99(one), 2) for one in (without, under)],
+        "vad_p50_under_vlm_over_without": round(statistics.median(under) / statistics.median(without), 3),
+        "vad_p99_under_vlm_over_without": round(p99(under) / p99(without), 3),
+        "spread_5_to_95": [round(ratios[round(share * (DRAWS - 1))], 3) for share in (0.05, 0.95)],
     }
-
-
-def _score(
-    inference: Inference,
-    rings: list[RingWriter],
-    frames: list[np.ndarray],
-    seconds: float,
-    evidence: Evidence | None,
-) -> list[float]:
-    """Latencies in ms of frames that come at FPS from each ring; with `evidence`, 8 events a second beside."""
-    client, times = inference.client, list[float]()
-    sent: dict[int, float] = {}
-    events = set[int]()
-    began = time.monotonic()
-    number = 0
-    while (now := time.monotonic()) < began + seconds or sent:
-        if now > began + seconds + 10:
-            break
-        if now < began + seconds and now >= began + number / (FPS * len(rings)):
-            ring = rings[number % len(rings)]
-            with ring.write(now, 0, 0) as slot:
-                np.copyto(slot.pixels, frames[number % len(frames)])
-                ref = slot.ref
-            request = ScoreRequest(
-                frame=ref, media_s=now, vad_type="motion_stats", normality_id=str(ref.camera_id), learn=True
-            )
-            sent[client.send(request)] = time.monotonic()
-            number += 1
-            if evidence and number % 5 == 0:
-                event = make_event(f"cam-{number % CAMERAS}")
-                events.add(client.send(AnalyzeRequest(event=event, evidence=evidence), 30.0))
-        for request_id, reply in client.receive(0.002):
-            if request_id in sent and isinstance(reply, ScoreReply | ErrorReply):
-                times.append(1000 * (time.monotonic() - sent.pop(request_id)))
-            events.discard(request_id)
-    give_up = time.monotonic() + 30
-    while events and time.monotonic() < give_up:
-        for request_id, _ in client.receive(0.2):
-            events.discard(request_id)
-    return times
 
 
 def measure(*, quick: bool = False) -> dict[str, Any]:
@@ -272,9 +297,10 @@ def measure(*, quick: bool = False) -> dict[str, Any]:
         inference = Inference(Path(folder), server.url, context)
         try:
             figures |= {"crowd": measure_crowd(inference, server)}
-            figures |= measure_beside(inference, 1 if quick else 5, 3.0 if quick else 10.0)
         finally:
             inference.close()
+    with tempfile.TemporaryDirectory(prefix="haetae-b-") as folder, zmq.Context() as context:
+        figures |= measure_beside(Path(folder), context, 2 if quick else PAIRS)
     return figures
 
 

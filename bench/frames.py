@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import zmq
 
+from bench.figures import spread
 from bench.transports import TRANSPORTS, Pair, missing, pair
 from core.errors import BusError, FrameGone
 from core.frames import Doorbell, FrameFormat, RingReader, RingWriter, sweep
@@ -169,8 +170,8 @@ def compare_peers(run_dir: Path, fmt: FrameFormat, rounds: int, seconds: float) 
         with pair("ring", run_dir, fmt) as ours, pair(name, run_dir, fmt) as peer:
             counts = {one: _warm_up(one, seconds) for one in (ours, peer)}
             runs = [(ours.run(counts[ours]), peer.run(counts[peer])) for _ in range(rounds)]
-        found |= _spread(f"fps_over_{name}", [mine[0] / its[0] for mine, its in runs])
-        found |= _spread(f"cpu_over_{name}", [mine[1] / its[1] for mine, its in runs])
+        found |= spread(f"fps_over_{name}", [mine[0] / its[0] for mine, its in runs])
+        found |= spread(f"cpu_over_{name}", [mine[1] / its[1] for mine, its in runs])
         found[f"fps_{name}"] = statistics.median(its[0] for _, its in runs)
         found["fps_ring"] = statistics.median(mine[0] for mine, _ in runs)
     return found | ({"skipped": skipped} if skipped else {})
@@ -180,13 +181,6 @@ def _warm_up(one: Pair, seconds: float) -> int:
     """How many frames take about so long."""
     one.run(20)
     return max(20, round(one.run(20)[0] * seconds))
-
-
-def _spread(name: str, values: list[float]) -> dict[str, float]:
-    if len(values) == 1:
-        return {name: values[0]}
-    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
-    return {name: middle, f"{name}_q1": low, f"{name}_q3": high}
 
 
 def wake(run_dir: Path, rounds: int, count: int) -> dict[str, float]:
@@ -221,7 +215,7 @@ def wake(run_dir: Path, rounds: int, count: int) -> dict[str, float]:
         "wake_p50_us": float(p50) / 1e3,
         "wake_p99_us": float(p99) / 1e3,
         "wake_zmq_p50_us": float(np.median(np.concatenate(zmqs))) / 1e3,
-    } | _spread("wake_p50_over_zmq", ratios)
+    } | spread("wake_p50_over_zmq", ratios)
 
 
 def _ring_ages(bell: Doorbell, reader: RingReader, count: int) -> np.ndarray:

@@ -1,6 +1,6 @@
 """What scoring costs beside the model: throughput, delay and fairness of the inference process, against its peers.
 
-    python -m bench.inference [--json] [--quick]
+    python -m bench.inference [--json] [--quick] [--device cuda|cpu]
 
 Two regimes of the same small network (see bench.serving): `heavy`, 20 ms and more a batch of 16, and `light`, well
 under 1 ms a frame. `throughput_over_direct` is against the network alone, called in one process with full batches of
@@ -10,6 +10,8 @@ Ray Serve, through its handle as well. Rounds take turns; ratios are of neighbou
 `overload` is the heavy regime with 16 cameras that send twice what fits, one of them four times as fast as the
 others: how far the worst served camera is from an equal share, how old a frame is when its score comes, and how many
 requests got no answer.
+
+With `--device` instead: what the types of detection that run nets reach there (see bench.devices).
 """
 
 import argparse
@@ -36,9 +38,10 @@ from typing import Any, TypeVar
 import numpy as np
 import zmq
 
+from bench.figures import spread
 from bench.serving import BATCH, FRAME, REGIMES, keep_asking, summary
 from core.config import Config, load_config
-from core.errors import RemoteError
+from core.errors import HaetaeError, RemoteError
 from core.frames import FrameFormat, RingWriter, sweep
 from core.heartbeat import read_heartbeat
 from core.ids import CameraId
@@ -53,6 +56,8 @@ CLIENTS = 32
 CAMERAS = 16
 HOT = 4
 """How much faster than the others camera 0 sends."""
+SLOTS = 8
+"""Frames in a camera's ring, and so the most that it asks about at once: an older one would be overwritten."""
 
 
 # ---- ways to be scored
@@ -134,7 +139,7 @@ class Haetae(Way):
         self._context = zmq.Context()
         self._client = RequestClient(self._context, config.endpoint("inference"), InferenceReply)
         self._rings = [
-            RingWriter.create(config.run_dir, CameraId(f"cam-{number}"), "analysis", FrameFormat(*FRAME), 8)
+            RingWriter.create(config.run_dir, CameraId(f"cam-{number}"), "analysis", FrameFormat(*FRAME), SLOTS)
             for number in range(CLIENTS)
         ]
         self._frame = np.random.default_rng(1).integers(0, 255, (FRAME[1] * 3 // 2, FRAME[0]), np.uint8)
@@ -282,14 +287,6 @@ def opened(way: AnyWay) -> Iterator[AnyWay]:
         way.close()
 
 
-def spread(name: str, values: list[float]) -> dict[str, float]:
-    """The median, and the quartiles where there are several."""
-    if len(values) == 1:
-        return {name: values[0]}
-    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
-    return {name: middle, f"{name}_q1": low, f"{name}_q3": high}
-
-
 def in_turns(runs: dict[str, Callable[[float], dict[str, float]]], rounds: int, seconds: float) -> dict[str, Any]:
     """Each in each round; `haetae` is what the others are compared with."""
     for run in runs.values():
@@ -306,7 +303,9 @@ def in_turns(runs: dict[str, Callable[[float], dict[str, float]]], rounds: int, 
 
 
 def overload(ours: Haetae, capacity_fps: float, seconds: float) -> dict[str, float]:
-    """Twice what fits, from 16 cameras that do not wait for answers; one is hot."""
+    """Twice what fits, from 16 cameras that do not wait for answers, as long as their rings hold what they ask about;
+    one is hot.
+    """
     interval = CAMERAS / (2 * capacity_fps)
     begun = time.perf_counter() + 0.1
     due = [begun + interval * number / CAMERAS for number in range(CAMERAS)]
@@ -315,14 +314,21 @@ def overload(ours: Haetae, capacity_fps: float, seconds: float) -> dict[str, flo
     served: Counter[int] = Counter()
     fates: Counter[str] = Counter()
     sent: Counter[int] = Counter()
+    under_way: Counter[int] = Counter()
+    held = 0
     while (now := time.perf_counter()) < begun + seconds or asked:
         if now < begun + seconds:
             for number in [number for number in range(CAMERAS) if due[number] <= now]:
-                asked[ours.ask(number, lossless=False)] = number, due[number]
+                if under_way[number] < SLOTS:
+                    asked[ours.ask(number, lossless=False)] = number, due[number]
+                    sent[number] += 1
+                    under_way[number] += 1
+                else:
+                    held += 1
                 due[number] += interval / (HOT if number == 0 else 1)
-                sent[number] += 1
         for request_id, reply in ours.receive(max(0.0, min(*due, now + 0.01) - time.perf_counter())):
             number, at = asked.pop(request_id)
+            under_way[number] -= 1
             fate = reply.code if isinstance(reply, ErrorReply) else reply.status
             fates[fate] += 1
             if fate == "scored":
@@ -339,6 +345,7 @@ def overload(ours: Haetae, capacity_fps: float, seconds: float) -> dict[str, flo
         "age_limit_ms": (interval + 2 * batch_s) * 1e3,
         "scored_fps": served.total() / seconds,
         "sent": sent.total(),
+        "held_back": held,
         "superseded": fates["superseded"],
         "gone": fates["gone"],
         "failed": fates.total() - fates["scored"] - fates["superseded"] - fates["gone"],
@@ -395,11 +402,38 @@ def _measure_regime(regime: str, config: Config, rounds: int, seconds: float, *,
     return found | ({"skipped": skipped} if skipped else {})
 
 
+def tell_device(device: str, *, quick: bool, as_json: bool) -> None:
+    """Prints what was measured there, or why it could not be; exit code 1 then."""
+    from bench.devices import measure_device  # noqa: PLC0415 - torch, which nothing else here needs
+
+    try:
+        found = measure_device(device, quick=quick)
+    except HaetaeError as error:
+        raise SystemExit(f"{error} ({error.hint})") from error
+    if as_json:
+        print(json.dumps(found))
+        return
+    print(found.pop("device"))
+    for name, batches in found.items():
+        if "skipped" in batches:
+            print(f"{name}: skipped, {batches['skipped']}")
+            continue
+        for batch, row in batches.items():
+            print(
+                f"{name} x {batch:>2}: {row['fps']:8.0f} frames/s, {row['over_plain']:.2f} of the bare net's; "
+                f"{row['hidden']:.0%} of preparation hidden"
+            )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--quick", action="store_true", help="a few seconds, less precise, without the peers")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="measure the types that run nets on it instead")
     args = parser.parse_args()
+    if args.device:
+        tell_device(args.device, quick=args.quick, as_json=args.json)
+        return
     found = measure(quick=args.quick)
     if args.json:
         print(json.dumps(found))

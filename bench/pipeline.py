@@ -37,6 +37,7 @@ import zmq
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from bench.figures import spread
 from core.cameras import CameraConfig
 from core.cameras.job import CameraJob, JobResult
 from core.config import Config, load_config
@@ -280,14 +281,6 @@ def threads_in_a_process(video: Path, states: Path, cameras: int, seconds: float
 
 
 # ---- what is measured
-
-
-def spread(name: str, values: list[float]) -> dict[str, float]:
-    """The median, and the quartiles where there are several."""
-    if len(values) == 1:
-        return {name: values[0]}
-    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
-    return {name: middle, f"{name}_q1": low, f"{name}_q3": high}
 
 
 def measure(data: Path, *, quick: bool) -> dict[str, Any]:

@@ -42,10 +42,14 @@ class Scored(msgspec.Struct, frozen=True):
 
     media_s: float
     score: float
+    x: float
+    y: float
+    """Of the peak, in pixels."""
 
 
 def _observed(one: Scored) -> Observation:
-    return Observation(media_s=one.media_s, at=START + timedelta(seconds=one.media_s), score=one.score)
+    at = START + timedelta(seconds=one.media_s)
+    return Observation(media_s=one.media_s, at=at, score=one.score, peak_x=one.x, peak_y=one.y)
 
 
 class Camera:
@@ -78,7 +82,7 @@ class Camera:
             if isinstance(result, Exception):
                 raise result
             if result is not None:
-                yield Scored(index / FPS - begin_s, result.score)
+                yield Scored(index / FPS - begin_s, result.score, result.peak_x * WIDTH, result.peak_y * HEIGHT)
 
 
 def _tracker(config: TrackerConfig) -> EventTracker:
@@ -134,8 +138,9 @@ def measure(*, hours: float = 12.0, held_out_h: float = 12.0, scene: str = "plaz
     ladder, tracker = EventLadder(config), _tracker(config)
     ordinary = camera.source(1, anomalies=False)
     for one in camera.score(ordinary, state, 200_000.0, 200_000.0 + held_out_h * 3600):
-        tracker.observe(_observed(one))
-        ladder.observe(one.media_s, tracker.smoothed)
+        seen = _observed(one)
+        tracker.observe(seen)
+        ladder.observe(one.media_s, tracker.smoothed, one.score, seen.peak_x / HEIGHT, seen.peak_y / HEIGHT)
     watched = camera.source(1, anomalies=True)
     scores = list(camera.score(watched, state, 0.0, hours * 3600))
     truth = [one for one in watched.ground_truth(0.0, hours * 3600) if one.end_s <= hours * 3600]

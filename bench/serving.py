@@ -54,15 +54,21 @@ class Network:
             layers += [torch.nn.Conv2d(before, out, 3, stride=1 if number == 2 else 2, padding=1), torch.nn.ReLU()]
         self._net = torch.nn.Sequential(*layers).eval()
 
-    def prepare(self, pixels: np.ndarray) -> np.ndarray:
-        """(h * 3 / 2, w) uint8 I420 to the network's input, (h, w) float32."""
-        small = cv2.resize(pixels[: FRAME[1]], self._size, interpolation=cv2.INTER_AREA)
+    def prepare(self, pixels: np.ndarray, height: int = FRAME[1]) -> np.ndarray:
+        """(height * 3 / 2, w) uint8 I420 to the network's input, (h, w) float32."""
+        small = cv2.resize(pixels[:height], self._size, interpolation=cv2.INTER_AREA)
         return small.astype(np.float32) / 255
 
     def run(self, inputs: Sequence[np.ndarray]) -> list[float]:
         with self._torch.inference_mode():
             batch = self._torch.from_numpy(np.stack(inputs)[:, None])
             return self._net(batch).mean(dim=(1, 2, 3)).tolist()
+
+
+class _NothingLearned:
+    """What this network, which learns nothing, takes in."""
+
+    learned_s, frames = 0.0, 0
 
 
 class BenchModel:
@@ -78,12 +84,11 @@ class BenchModel:
     def new_context(self) -> None:
         return None
 
-    def new_learner(self) -> Any:
-        raise NotImplementedError
+    def new_learner(self) -> "_NothingLearned":
+        return _NothingLearned()
 
-    def prepare(self, pixels: np.ndarray, width: int, height: int) -> np.ndarray:
-        assert (width, height) == FRAME
-        return self._network.prepare(pixels)
+    def prepare(self, pixels: np.ndarray, width: int, height: int) -> np.ndarray:  # noqa: ARG002
+        return self._network.prepare(pixels, height)
 
     def process(self, rows: Sequence[Row], executor: Executor | None = None) -> list[VadScore | Exception | None]:  # noqa: ARG002
         scores = self._network.run([row.prepared for row in rows])

@@ -12,9 +12,11 @@ import numpy as np
 
 from workers.inference.vad.synthetic_training import Tube, find_tubes
 
-__all__ = ["KINDS", "SKIPPED", "Case", "make_cases"]
+__all__ = ["KINDS", "NO_ANOMALY", "SKIPPED", "Case", "make_cases"]
 
-KINDS = ("fast", "faster scene", "large", "texture", "slides", "hops", "backwards scene")
+KINDS = ("fast", "faster scene", "large", "texture", "slides", "hops", "backwards scene", "displaced camera")
+NO_ANOMALY = "displaced camera"
+"""The kind that nobody should be able to tell: 0.5 is as good as it gets."""
 LENGTH = 61
 """Frames that a thing is followed for."""
 SHOWN = 30
@@ -51,6 +53,10 @@ def make_cases(clips: Sequence[np.ndarray], background: np.ndarray, *, per_kind:
             if kind == "faster scene":
                 yield Case(kind, False, clip[start : start + SHOWN])
                 yield Case(kind, True, clip[start : start + LENGTH - 1 : 2])
+                continue
+            if kind == NO_ANOMALY:
+                yield Case(kind, False, clip[start : start + SHOWN])
+                yield Case(kind, True, np.roll(clip[start : start + SHOWN], (1, -1), axis=(1, 2)))
                 continue
             if kind == "backwards scene":
                 yield Case(kind, False, clip[start : start + SHOWN])

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, cast, get_origin
 import msgspec
 from msgspec import Meta
 
+from core.cameras.model import Fault
 from core.errors import ConfigError
 from core.events.model import Severity
 from core.security.networks import AllowedNetworks
@@ -95,21 +96,35 @@ class InferenceConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields
     threads: Annotated[int, Meta(ge=0, le=256)] = 0
     """Worker threads of CPU models; 0 is one per core."""
     request_timeout_s: Positive = 5.0
+    weights: dict[str, str] = {}
+    """Files of weights by type of detection, for types that can use one: safetensors for `patch_memory`, an ONNX
+    detector for `object_attr`."""
 
 
 class VlmConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Who looks at the key frames of an event and says what it is. Read again while inference runs."""
 
-    backend: Literal["rules", "openai"] = "rules"
-    """`rules` says what was measured; `openai` asks a server that speaks its protocol, and falls back on `rules`."""
+    backend: Literal["rules", "openai", "transformers"] = "rules"
+    """`rules` says what was measured; `openai` asks a server that speaks its protocol, `transformers` a model in a
+    local folder; both fall back on `rules`."""
     url: Annotated[str, Meta(pattern=r"^(https?://[^\s?#@]*[^\s?#@/])?$")] = ""
     """Of the server, up to /v1, such as http://127.0.0.1:8000/v1; its address obeys networks.vlm."""
     fallback_url: Annotated[str, Meta(pattern=r"^(https?://[^\s?#@]*[^\s?#@/])?$")] = ""
     """Another server of the same kind, asked where the first one fails."""
     model: Annotated[str, Meta(max_length=200)] = ""
     """The model's name there."""
+    folder: str = ""
+    """Of `transformers`: a folder with config.json, the processor's files and *.safetensors."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Of `transformers`: where it runs; "auto" is CUDA where there is some."""
+    batch: Annotated[int, Meta(ge=1, le=16)] = 4
+    """Of `transformers`: questions that go through the model together at most."""
+    threads: Annotated[int, Meta(ge=0, le=256)] = 0
+    """Of `transformers`: processor threads that it computes with; 0 is half of the cores."""
     key_file: str = ""
     """A file, readable by its owner alone, that holds the server's API key; "" is vlm.key among the secrets, if any."""
+    nice: Annotated[int, Meta(ge=0, le=19)] = 10
+    """How far the process that asks a model stands back for others (nice); frames are scored first."""
     describe: bool = True
     """Ask for a description too, once verdict and type are there."""
     analyze_s: Annotated[float, Meta(gt=0, le=60)] = 8.0
@@ -152,6 +167,9 @@ class FlowsConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Ask once more, with newer pictures, where a flow is not sure."""
     per_hour: Annotated[int, Meta(ge=0, le=1000)] = 12
     """Messages that flows send of one camera in an hour at most."""
+    turns_per_hour: Annotated[int, Meta(ge=0, le=60)] = 6
+    """How often flows turn one camera to its preset for alarms in an hour at most; while it is turned it sees nothing
+    of what it is there to see."""
     dry_run: bool = False
     """Write what would be done, and do nothing."""
 
@@ -163,6 +181,13 @@ class VadConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Footage learned below which a state stays provisional."""
     gate_max_closed_s: Annotated[float, Meta(gt=0, le=2)] = 2.0
     """The motion gate never stays closed for longer."""
+    drift_cameras: Annotated[int, Meta(ge=0, le=10_000)] = 16
+    """Cameras that follow what slowly changes: they learn on from ordinary footage, and use that once it is better.
+    Each takes up to some tens of MB of inference's memory; the first so many that watch do, 0 none."""
+    drift_every_h: Annotated[float, Meta(ge=1, le=720)] = 24.0
+    """Watched hours between two looks at whether what was learned on is better."""
+    drift_shift: Annotated[float, Meta(gt=0, le=6)] = 0.5
+    """-log10 P by which scores may move in a watched day, so that nobody teaches a camera to look away."""
 
 
 class TrackerConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -182,6 +207,10 @@ class TrackerConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     """A new event so soon after the last is the last one going on."""
     max_s: Positive = 300.0
     """A longer event is closed and goes on as the next."""
+    cooldown_s: Annotated[float, Meta(ge=0)] = 10.0
+    """After an event nothing opens at the same place for so long, unless it is more severe; 0 never waits."""
+    cooldown_reach: Annotated[float, Meta(gt=0, le=2)] = 0.2
+    """What "the same place" is: so many heights of the frame around the event's peak."""
     update_s: Positive = 5.0
     """How often an open event is reported again."""
     false_events_per_day: Annotated[float, Meta(ge=0, le=10_000)] = 24.0
@@ -195,7 +224,8 @@ class TrackerConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 class LoggerConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     flush_events: Count = 10
-    flush_s: Positive = 1.0
+    flush_s: Positive = 0.1
+    """Between two commits at least, so that many records share one; the first after a pause is committed at once."""
     journal_days: Count = 30
     """Days of journal files kept once all that is in them is committed."""
     spool_events: Count = 10_000
@@ -231,6 +261,8 @@ class RetentionConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields
     state_days: KeptDays = 365
     """Changes of cameras' phases, and the log of deliveries."""
     audit_days: KeptDays = 730
+    removed_days: KeptDays = 30
+    """What cameras that were removed had learned, and their logs, unchanged for so long."""
 
 
 class BackupConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -291,12 +323,14 @@ class SightConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     enabled: bool = True
     """False scores and learns from whatever comes."""
-    confirm_s: Annotated[float, Meta(ge=0.4, le=60)] = 1.6
+    confirm_s: Annotated[float, Meta(ge=0.4, le=60)] = 1.4
     """How long pictures look wrong before that is called a fault; meanwhile they are not scored."""
     clear_s: Annotated[float, Meta(ge=0.2, le=60)] = 2.0
     """How long they look right before it is over."""
     settle_s: Annotated[float, Meta(ge=0.5, le=60)] = 5.0
     """How long exposure and night sight take to settle after a switch: nothing is scored or learned meanwhile."""
+    tamper: tuple[Fault, ...] = (Fault.COVERED, Fault.BLURRED, Fault.MOVED, Fault.BLACK)
+    """Faults that raise an event of the type tamper; leave "black" out where lights are switched off at night."""
     new_view_s: Annotated[float, Meta(ge=10, le=86_400)] = 600.0
     """A camera that was moved and left so for so long learns its new view."""
 
@@ -387,6 +421,18 @@ class ApiConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Of one user or key; of one address where nobody is logged in, a quarter. Bursts of ten times as many pass."""
     body_kb: Annotated[int, Meta(ge=16, le=100_000)] = 1000
     """The largest request body."""
+    frames_per_s: Annotated[float, Meta(gt=0, le=60)] = 5.0
+    """Of a live picture, where nobody asks for another rate."""
+    frames_per_s_max: Annotated[float, Meta(gt=0, le=60)] = 15.0
+    """That anybody may ask for."""
+    tile_width: Annotated[int, Meta(ge=64, le=1920)] = 640
+    """Pixels that a live picture of the wall is wide at most."""
+    full_width: Annotated[int, Meta(ge=64, le=3840)] = 1920
+    """Pixels that a single live picture is wide at most."""
+    jpeg_quality: Annotated[int, Meta(ge=30, le=95)] = 75
+    """Of live pictures."""
+    sockets_per_user: Annotated[int, Meta(ge=1, le=10_000)] = 64
+    """WebSockets and picture streams that one user holds open at most."""
 
     @property
     def secure(self) -> bool:

@@ -11,8 +11,8 @@ import msgspec
 __all__ = ["Beat", "Heartbeat", "list_heartbeats", "read_heartbeat", "remove_heartbeat"]
 
 _REASON_BYTES = 216
-_ROW = struct.Struct(f"=QQQQQ24s{_REASON_BYTES}s")
-"""sequence (odd while written), pid, started_ns, beat_ns, count, phase, reason."""
+_ROW = struct.Struct(f"=QQQQQQ24s{_REASON_BYTES}s")
+"""sequence (odd while written), pid, started_ns, beat_ns, count, restarts, phase, reason."""
 
 
 class Beat(msgspec.Struct, frozen=True):
@@ -25,6 +25,8 @@ class Beat(msgspec.Struct, frozen=True):
     phase: str
     reason: str = ""
     """Why it is in that phase, for a person; "" where that needs no saying."""
+    restarts: int = 0
+    """How often it began again after an end that was not orderly, since the last that was."""
 
     @property
     def age_s(self) -> float:
@@ -41,6 +43,8 @@ class Heartbeat:
     def __init__(self, run_dir: Path, name: str) -> None:
         path = _path(run_dir, name)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        left = read_heartbeat(run_dir, name)
+        self._restarts = left.restarts + 1 if left else 0
         fresh = path.with_name(f".{name}.{os.getpid()}")
         fresh.write_bytes(bytes(_ROW.size))
         with fresh.open("r+b") as file:
@@ -59,7 +63,8 @@ class Heartbeat:
 
     def _write(self, sequence: int, phase: str, count: int, reason: bytes) -> None:
         now = time.monotonic_ns()
-        self._row[:] = _ROW.pack(sequence, self._pid, self._started_ns, now, count, phase.encode()[:24], reason)
+        row = (sequence, self._pid, self._started_ns, now, count, self._restarts, phase.encode()[:24], reason)
+        self._row[:] = _ROW.pack(*row)
 
     def close(self) -> None:
         """Takes the row away: an orderly end."""
@@ -73,9 +78,9 @@ def read_heartbeat(run_dir: Path, name: str) -> Beat | None:
         with _path(run_dir, name).open("rb") as file:
             for _ in range(3):
                 file.seek(0)
-                sequence, pid, started, beat, count, phase, reason = _ROW.unpack(file.read(_ROW.size))
+                sequence, pid, started, beat, count, restarts, phase, reason = _ROW.unpack(file.read(_ROW.size))
                 if sequence and sequence % 2 == 0:
-                    return Beat(pid, started, beat, count, _text(phase), _text(reason))
+                    return Beat(pid, started, beat, count, _text(phase), _text(reason), restarts)
     except (OSError, struct.error):
         pass
     return None

@@ -9,7 +9,7 @@ from typing import NewType
 
 from core.errors import ConfigError
 
-__all__ = ["CameraId", "EventId", "NodeId", "camera_id_from_name", "check_camera_id", "uuid7", "uuid_text"]
+__all__ = ["CameraId", "EventId", "NodeId", "camera_id_from_name", "check_camera_id", "night_id", "uuid7", "uuid_text"]
 
 CameraId = NewType("CameraId", str)
 EventId = NewType("EventId", str)
@@ -47,6 +47,11 @@ def check_camera_id(text: str) -> CameraId:
 def camera_id_from_name(name: str) -> CameraId:
     """A camera id made from any text, such as a file's name: 'Gate 1.mp4' -> 'gate-1-mp4'."""
     return CameraId(re.sub(r"[^a-z0-9_]+", "-", name.lower()).strip("-_")[:63] or "camera")
+
+
+def night_id(camera_id: CameraId) -> str:
+    """Under which a camera's infra-red pictures have their state, threshold and evidence, beside those of its day."""
+    return f"{camera_id[:56]}--night"
 
 
 def uuid_text(text: str) -> str:

@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
@@ -18,9 +19,11 @@ from core.logs import configure_logging
 
 __all__ = [
     "EXIT_CONFIG",
+    "EXPECTED",
     "StopFlag",
     "die_with_parent",
     "fail",
+    "has_run_since",
     "is_suspended",
     "parse_role_args",
     "process_environment",
@@ -31,6 +34,8 @@ log = structlog.get_logger()
 EXIT_CONFIG = 78
 """sysexits.h EX_CONFIG: starting again will not help until a person changes something."""
 
+EXPECTED = ("logger", "inference", "manager", "notifier", "housekeeper", "api")
+"""What a whole house runs, beside its watchdog and the cameras: where one of them does not beat, all is not well."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -114,6 +119,21 @@ def is_suspended(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in {"T", "t"}
     except (OSError, IndexError):
         return False
+
+
+def has_run_since(pid: int, since_ns: int) -> bool:
+    """Whether the process `pid` is there, and was so at `since_ns` (monotonic): numbers are given anew.
+
+    After a crash, a restart of the machine or of a container, what a process left names a number that may be another's.
+    """
+    now_ns = time.monotonic_ns()
+    try:
+        ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except (OSError, IndexError, ValueError):
+        return False
+    asleep_s = time.clock_gettime(time.CLOCK_BOOTTIME) - now_ns / 1e9
+    began_s = ticks / os.sysconf("SC_CLK_TCK") - asleep_s
+    return since_ns <= now_ns and began_s <= since_ns / 1e9 + 0.1
 
 
 def process_environment(config: Config) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 `rtsp_server.py PORT '{"codec": "h264", "width": 320, "height": 240, "user": "", "password": "", "drop": 0.0}'` prints
 "ready PORT" (PORT 0 takes any), then takes `size W H`, `stall` and `go` on standard input; ends with it.
+With "cert" and "key", files, it speaks TLS.
 """
 
 import json
@@ -13,7 +14,7 @@ import gi
 gi.require_version("Gst", "1.0")
 gi.require_version("GstRtsp", "1.0")
 gi.require_version("GstRtspServer", "1.0")
-from gi.repository import GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402
+from gi.repository import Gio, GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402
 
 ENCODERS = {
     "h264": "x264enc tune=zerolatency speed-preset=ultrafast key-int-max=10 bitrate=300 "
@@ -76,6 +77,17 @@ def main():
         permissions = GstRtspServer.RTSPPermissions()
         permissions.add_permission_for_role("user", "media.factory.access", True)
         permissions.add_permission_for_role("user", "media.factory.construct", True)
+        factory.set_permissions(permissions)
+    if asked.get("cert"):
+        auth = GstRtspServer.RTSPAuth()
+        auth.set_tls_certificate(Gio.TlsCertificate.new_from_files(asked["cert"], asked["key"]))
+        token = GstRtspServer.RTSPToken()
+        token.set_string("media.factory.role", "anonymous")
+        auth.set_default_token(token)
+        server.set_auth(auth)
+        permissions = GstRtspServer.RTSPPermissions()
+        permissions.add_permission_for_role("anonymous", "media.factory.access", True)
+        permissions.add_permission_for_role("anonymous", "media.factory.construct", True)
         factory.set_permissions(permissions)
     server.get_mount_points().add_factory("/cam", factory)
     loop = GLib.MainLoop()

@@ -18,6 +18,8 @@ COMMANDS = {
     "up": "run everything on this machine: cameras, inference, logger",
     "watch": "look for anomalies in video files",
     "camera": "probe, add, list, start, stop and remove cameras",
+    "fit": "have a camera learn from files, or anew",
+    "evaluate": "measure detection on a labelled folder",
     "events": "show what was seen",
     "doctor": "check this machine, and say what to do",
     "health": "say whether everything runs",

@@ -14,9 +14,14 @@ from api.guard import MEDIA_COOKIE, PUBLIC, Principals, needs
 from api.problems import Refused, documented
 from api.services import Call, Services, caller
 from core.db.accounts import User, change_user, find_user, get_user, grants_of, is_first
+from core.db.notifications import list_channels
+from core.db.push import add_subscription, forget_oldest, remove_subscription, subscriptions_of
 from core.db.sessions import revoke_session, revoke_sessions, sessions_of
 from core.errors import ConfigError
+from core.notifications.vapid import VapidKey
 from core.rest.accounts import (
+    Browser,
+    Browsers,
     ChangeMe,
     ChangePassword,
     LoginIn,
@@ -28,6 +33,7 @@ from core.rest.accounts import (
     SecondFactorSetUp,
     Session,
     SetUpState,
+    Subscription,
     Ticket,
     Tokens,
     UserOut,
@@ -43,6 +49,8 @@ __all__ = ["router"]
 REFRESH_COOKIE = "haetae_refresh"
 REFRESH_PATH = "/api/v1/auth"
 MEDIA_PATH = "/api/v1"
+MOST_BROWSERS = 20
+"""In which a user may be told; the oldest makes room."""
 
 
 def _cookies(services: Services, request: Call, user: User, session_id: str, token: str) -> list[Cookie]:
@@ -250,6 +258,49 @@ def get_ticket(services: NamedDependency[Services], request: Call) -> Ticket:
     return Ticket(ticket=services.tickets.issue(caller(request)), expires_in=30)
 
 
+# ---- being told in a browser (Web Push)
+
+
+@get("/browsers", opt=needs(Role.VIEWER), sync_to_thread=True, responses=documented(), operation_id="listBrowsers")
+def list_browsers(services: NamedDependency[Services], request: Call) -> Browsers:
+    """The browsers in which this user is told of alarms, and the key with which one more asks."""
+    with services.reader.connect() as connection:
+        found = subscriptions_of(connection, caller(request).user_id)
+    return Browsers(
+        public_key=VapidKey(services.config.secrets_dir).public,
+        served=any(one.enabled and one.kind == "webpush" for one in list_channels(services.reader)),
+        browsers=[Browser(id=key, created_at=at) for key, at in found],
+    )
+
+
+@post("/browsers", opt=needs(Role.VIEWER), sync_to_thread=True, responses=documented(), operation_id="addBrowser")
+def add_browser(services: NamedDependency[Services], request: Call, data: JSONBody[Subscription]) -> Browser:
+    """Tells this user in one more browser, of cameras that may be seen; whoever was told in it before is no more."""
+    principal, at = caller(request), services.now()
+    with services.writer.begin() as connection:
+        key = add_subscription(
+            connection, services.box, principal.user_id, data, session_id=principal.session_id, at=at
+        )
+        forget_oldest(connection, principal.user_id, MOST_BROWSERS)
+        services.audit(connection, request, "browser.added", key)
+    return Browser(id=key, created_at=at)
+
+
+@delete(
+    "/browsers/{browser_id:str}",
+    opt=needs(Role.VIEWER),
+    sync_to_thread=True,
+    responses=documented(404),
+    operation_id="removeBrowser",
+)
+def remove_browser(services: NamedDependency[Services], request: Call, browser_id: FromPath[Uuid]) -> None:
+    """Nothing more is told in this browser."""
+    with services.writer.begin() as connection:
+        if not remove_subscription(connection, browser_id, user_id=caller(request).user_id):
+            raise Refused(404, "not_found", "you are not told in such a browser")
+        services.audit(connection, request, "browser.removed", browser_id)
+
+
 # ---- second factor
 
 
@@ -348,6 +399,9 @@ router = Router(
         end_session,
         end_sessions,
         get_ticket,
+        list_browsers,
+        add_browser,
+        remove_browser,
         begin_second_factor,
         confirm_second_factor,
         remove_second_factor,

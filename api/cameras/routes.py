@@ -4,8 +4,10 @@ What is desired is written to the database first; then the manager is nudged. Wh
 the change is carried out when it is back.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from threading import BoundedSemaphore
 from typing import Annotated, Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -16,12 +18,15 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 from msgspec import UNSET, structs
 
 from api.cameras.pictures import latest_jpeg
+from api.cameras.sensitivity import try_sensitivity
 from api.guard import Principals, needs
 from api.problems import Refused, documented
 from api.services import Call, Services, caller
 from core.cameras import CameraConfig, CameraStatus, Zone
+from core.cameras.live import read_live
+from core.cameras.onvif import describe_device, discover, list_presets, onvif_url, turn_by_hand
 from core.cameras.probe import probe
-from core.cameras.urls import CameraUrl, check_url, open_url, seal_url
+from core.cameras.urls import CameraUrl, check_address, check_url, open_url, seal_url, without_addresses
 from core.clock import normal_utc, utc_iso
 from core.db.cameras import (
     add_camera,
@@ -38,9 +43,9 @@ from core.db.cameras import (
     update_camera,
 )
 from core.db.history import camera_states, normality_versions, score_minutes
-from core.errors import ConfigError, HaetaeError
+from core.errors import ConfigError, HaetaeError, RemoteError
 from core.frames import ring_budget
-from core.ids import CameraId
+from core.ids import CameraId, night_id
 from core.rest.base import CameraKey, Uuid
 from core.rest.cameras import (
     CameraChange,
@@ -48,15 +53,22 @@ from core.rest.cameras import (
     CameraIn,
     CameraOut,
     CameraStateChange,
+    DeviceIn,
     GroupIn,
     MinuteOut,
     NormalityOut,
+    OnvifDevice,
+    OnvifFound,
+    OnvifPreset,
+    PresetIn,
     Probe,
     ProbeIn,
+    SensitivityOut,
+    VersionIn,
     ZonesIn,
 )
 from core.security.permissions import Principal, Role, Scope
-from core.wire.messages import ApplyCameras, ForgetState, GetCameras
+from core.wire.messages import ApplyCameras, ForgetState, GetCameras, GetState, LearnedReply, UseVersion
 
 __all__ = ["router"]
 
@@ -83,9 +95,12 @@ def _statuses(services: Services) -> dict[CameraId, CameraStatus] | None:
     return {status.camera_id: status for status in reply.cameras}
 
 
-def _out(principal: Principal, camera: CameraConfig, statuses: dict[CameraId, CameraStatus] | None) -> CameraOut:
+def _out(
+    services: Services, principal: Principal, camera: CameraConfig, statuses: dict[CameraId, CameraStatus] | None
+) -> CameraOut:
     status = (statuses or {}).get(camera.camera_id)
-    return CameraOut.of(camera, status, with_url=principal.role is Role.ADMIN)
+    live = read_live(services.config.run_dir, camera.camera_id)
+    return CameraOut.of(camera, status, live, with_url=principal.role is Role.ADMIN)
 
 
 def _applied(services: Services, principal: Principal, camera_id: CameraId, status_code: int) -> Response[CameraOut]:
@@ -96,7 +111,7 @@ def _applied(services: Services, principal: Principal, camera_id: CameraId, stat
     except HaetaeError:
         statuses = None
     camera = get_camera(services.reader, camera_id)
-    return Response(_out(principal, camera, statuses), status_code=202 if statuses is None else status_code)
+    return Response(_out(services, principal, camera, statuses), status_code=202 if statuses is None else status_code)
 
 
 def _visible(services: Services, request: Call, camera_id: str) -> CameraConfig:
@@ -114,7 +129,7 @@ def list_all(services: NamedDependency[Services], request: Call) -> list[CameraO
     principal = caller(request)
     statuses = _statuses(services)
     return [
-        _out(principal, camera, statuses)
+        _out(services, principal, camera, statuses)
         for camera in list_cameras(services.reader)
         if principal.sees(camera.camera_id)
     ]
@@ -123,7 +138,7 @@ def list_all(services: NamedDependency[Services], request: Call) -> list[CameraO
 @get("/cameras/{camera_id:str}", opt=READ, sync_to_thread=True, responses=documented(404), operation_id="getCamera")
 def get_one(services: NamedDependency[Services], request: Call, camera_id: FromPath[CameraKey]) -> CameraOut:
     """One camera, desired and observed."""
-    return _out(caller(request), _visible(services, request, camera_id), _statuses(services))
+    return _out(services, caller(request), _visible(services, request, camera_id), _statuses(services))
 
 
 @post(
@@ -326,12 +341,12 @@ def stop(services: NamedDependency[Services], request: Call, camera_id: FromPath
     operation_id="learnCamera",
 )
 def learn(services: NamedDependency[Services], request: Call, camera_id: FromPath[CameraKey]) -> CameraOut:
-    """What it learned is put aside, and it learns anew from now on; until then it raises no events."""
+    """What it learned, by day and by night, is put aside, and it learns anew; until then it raises no events."""
     camera = _visible(services, request, camera_id)
-    forget = ForgetState(vad_type=camera.vad_type, normality_id=camera.camera_id)
-    services.peers["inference"].call(forget, 5.0)
+    for normality_id in (camera.camera_id, night_id(camera.camera_id)):
+        services.peers["inference"].call(ForgetState(vad_type=camera.vad_type, normality_id=normality_id), 5.0)
     services.audit_now(request, "camera.learns_anew", camera.camera_id)
-    return _out(caller(request), camera, _statuses(services))
+    return _out(services, caller(request), camera, _statuses(services))
 
 
 @post(
@@ -345,14 +360,112 @@ def learn(services: NamedDependency[Services], request: Call, camera_id: FromPat
 def probe_url(services: NamedDependency[Services], request: Call, data: JSONBody[ProbeIn]) -> Probe:
     """Looks at a source for some seconds: codec, size, rate, a picture (base64), and what to do about it."""
     url = _checked(services, data.url, data.username, data.password)
-    if not services.probing.acquire(blocking=False):
-        raise Refused(429, "too_many_requests", "other sources are being looked at", headers={"Retry-After": "10"})
-    try:
+    with _looking(services):
         found = probe(services.config, url, data.settings)
-    finally:
-        services.probing.release()
     services.audit_now(request, "camera.probed", url.shown, {"ok": found.ok})
     return found
+
+
+@contextmanager
+def _holding(places: BoundedSemaphore, busy: str) -> Iterator[None]:
+    """Holds one of few places; whoever finds none is told to come again."""
+    if not places.acquire(blocking=False):
+        raise Refused(429, "too_many_requests", busy, headers={"Retry-After": "10"})
+    try:
+        yield
+    finally:
+        places.release()
+
+
+def _looking(services: Services) -> AbstractContextManager[None]:
+    """For looking at what is no camera of ours yet."""
+    return _holding(services.probing, "other sources are being looked at")
+
+
+@contextmanager
+def _turning(services: Services, camera: CameraConfig, principal: Principal) -> Iterator[None]:
+    """For asking a camera where it can be turned to; errors name its address to administrators alone."""
+    with _holding(services.turning, "other cameras are being turned"):
+        try:
+            yield
+        except HaetaeError as error:
+            if principal.role is Role.ADMIN:
+                raise
+            shown = without_addresses(str(error), camera.url, camera.sub_url, camera.settings.onvif_url)
+            raise type(error)(shown, error.hint) from None
+
+
+# ---- ONVIF
+
+
+@get(
+    "/cameras/discover",
+    opt=WRITE,
+    sync_to_thread=True,
+    responses=documented(),
+    operation_id="discoverCameras",
+)
+def find_devices(
+    services: NamedDependency[Services],
+    request: Call,
+    wait_s: Annotated[float, QueryParameter(ge=0.2, le=5, description="How long answers are awaited")] = 3.0,
+) -> list[OnvifFound]:
+    """The ONVIF devices that answer on the networks of this machine; each is asked for more with POST."""
+    with _looking(services):
+        found = discover(services.config, wait_s)
+    services.audit_now(request, "camera.discovered", "", {"devices": len(found)})
+    return found
+
+
+@post(
+    "/cameras/discover",
+    opt=WRITE,
+    sync_to_thread=True,
+    status_code=200,
+    responses=documented(),
+    operation_id="describeDevice",
+)
+def describe(services: NamedDependency[Services], request: Call, data: JSONBody[DeviceIn]) -> OnvifDevice:
+    """Streams, pictures and presets of one ONVIF device; credentials are used and not kept."""
+    url = onvif_url(_with_credentials(onvif_url(data.url).full, data.username, data.password))
+    check_address(url, services.config)
+    with _looking(services):
+        found = describe_device(services.config, url)
+    services.audit_now(request, "camera.described", url.shown, {"streams": len(found.streams)})
+    return found
+
+
+@get(
+    "/cameras/{camera_id:str}/presets",
+    opt=READ,
+    sync_to_thread=True,
+    responses=documented(404),
+    operation_id="listPresets",
+)
+def presets(services: NamedDependency[Services], request: Call, camera_id: FromPath[CameraKey]) -> list[OnvifPreset]:
+    """Where a camera that can be turned can be turned to (ONVIF)."""
+    camera = _visible(services, request, camera_id)
+    with _turning(services, camera, caller(request)):
+        return list_presets(services.config, camera)
+
+
+@post(
+    "/cameras/{camera_id:str}/presets",
+    opt=SWITCH,
+    sync_to_thread=True,
+    status_code=200,
+    responses=documented(404),
+    operation_id="goToPreset",
+)
+def turn(
+    services: NamedDependency[Services], request: Call, camera_id: FromPath[CameraKey], data: JSONBody[PresetIn]
+) -> OnvifPreset:
+    """Turns a camera to one of its presets; it gets there by itself, within seconds."""
+    camera = _visible(services, request, camera_id)
+    with _turning(services, camera, caller(request)):
+        preset = turn_by_hand(services.config, camera, data.preset)
+    services.audit_now(request, "camera.turned", camera.camera_id, {"preset": preset.name})
+    return preset
 
 
 # ---- pictures
@@ -468,6 +581,28 @@ def scores(
     ]
 
 
+@get(
+    "/cameras/{camera_id:str}/sensitivity",
+    opt=READ,
+    sync_to_thread=True,
+    responses=documented(404),
+    operation_id="getSensitivity",
+)
+def sensitivity(
+    services: NamedDependency[Services],
+    request: Call,
+    camera_id: FromPath[CameraKey],
+    per_day: Annotated[
+        float, QueryParameter(ge=-1, le=10_000, description="False events a day to be tried; -1: those in force")
+    ] = -1.0,
+    days: Annotated[float, QueryParameter(gt=0, le=31)] = 7.0,
+) -> SensitivityOut:
+    """What the camera's threshold stands for, and the events that another one would have made in the last days."""
+    camera = _visible(services, request, camera_id)
+    with _holding(services.replaying, "other cameras' weeks are being replayed"):
+        return try_sensitivity(services, camera, per_day if per_day >= 0 else None, days)
+
+
 def _minute(at: str) -> int:
     return int(datetime.fromisoformat(at).timestamp()) // 60
 
@@ -481,8 +616,40 @@ def _minute(at: str) -> int:
 )
 def normality(services: NamedDependency[Services], request: Call, camera_id: FromPath[CameraKey]) -> list[NormalityOut]:
     """The versions of what it learned to be normal."""
+    return _versions(services, _visible(services, request, camera_id))
+
+
+def _versions(services: Services, camera: CameraConfig) -> list[NormalityOut]:
+    used: dict[str, LearnedReply | None] = {}
+    found = normality_versions(services.reader, camera.camera_id)
+    for vad_type in {one.vad_type for one in found}:
+        used[vad_type] = None
+        with suppress(HaetaeError):
+            asked = GetState(vad_type=vad_type, normality_id=camera.camera_id)
+            used[vad_type] = services.peers["inference"].call(asked, 2.0)
+    return [NormalityOut.of(one, used[one.vad_type]) for one in found]
+
+
+@post(
+    "/cameras/{camera_id:str}/normality/use",
+    opt=SWITCH,
+    sync_to_thread=True,
+    status_code=200,
+    responses=documented(404, 409),
+    operation_id="useNormality",
+)
+def use_normality(
+    services: NamedDependency[Services], request: Call, camera_id: FromPath[CameraKey], data: JSONBody[VersionIn]
+) -> list[NormalityOut]:
+    """Judges by an earlier version from now on, or by a later one again; what it learned on meanwhile is dropped."""
     camera = _visible(services, request, camera_id)
-    return [NormalityOut.of(one) for one in normality_versions(services.reader, camera.camera_id)]
+    wanted = UseVersion(vad_type=camera.vad_type, normality_id=camera.camera_id, version=data.version)
+    try:
+        services.peers["inference"].call(wanted, 10.0)
+    except RemoteError as error:
+        raise Refused(409, "not_usable", str(error)) from error
+    services.audit_now(request, "camera.version_used", camera.camera_id, {"version": data.version})
+    return _versions(services, camera)
 
 
 # ---- groups
@@ -573,13 +740,19 @@ router = Router(
         stop,
         learn,
         probe_url,
+        find_devices,
+        describe,
+        presets,
+        turn,
         snapshot,
         frame,
         zones,
         set_zones,
         states,
         scores,
+        sensitivity,
         normality,
+        use_normality,
         groups,
         create_group,
         change_group,

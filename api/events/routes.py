@@ -1,5 +1,6 @@
 """Routes under /events. An event of a camera that the caller may not see is not there (404)."""
 
+import contextlib
 import csv
 import io
 from collections.abc import Iterator
@@ -28,9 +29,10 @@ from core.db.events import (
     get_detail,
     set_locked,
     undo_acknowledgement,
+    undo_feedback,
 )
 from core.db.history import score_curve
-from core.errors import ConfigError
+from core.errors import ConfigError, HaetaeError
 from core.events.model import EventState, Severity
 from core.ids import CameraId, EventId
 from core.rest.base import CameraKey, Uuid
@@ -49,6 +51,7 @@ from core.rest.events import (
     exported,
 )
 from core.security.permissions import Principal, Role, Scope
+from core.wire.messages import ApplyCameras
 
 __all__ = ["router"]
 
@@ -292,7 +295,10 @@ def lock(
 def give_feedback(
     services: NamedDependency[Services], request: Call, event_id: FromPath[Uuid], data: JSONBody[FeedbackIn]
 ) -> EventDetailOut:
-    """Says that it was normal, or real."""
+    """Says that it was normal, or real; what was said before of the same event counts no more.
+
+    What was normal lowers the camera's score at that place from now on; neither counts as a false event any longer.
+    """
     _check_visible(services, request, event_id)
     principal = caller(request)
     add_feedback(
@@ -305,7 +311,32 @@ def give_feedback(
         note=data.note,
     )
     services.audit_now(request, "event.feedback", event_id, {"verdict": data.verdict})
+    _tell_manager(services)
     return _detail_out(services, _visible_detail(services, principal, event_id))
+
+
+@delete(
+    "/{event_id:str}/feedback",
+    opt=WRITE,
+    sync_to_thread=True,
+    status_code=200,
+    responses=documented(404, 409),
+    operation_id="undoFeedback",
+)
+def undo_said(services: NamedDependency[Services], request: Call, event_id: FromPath[Uuid]) -> EventDetailOut:
+    """Takes back what was said of an event, and what the camera made of it; its trace stays."""
+    _check_visible(services, request, event_id)
+    principal = caller(request)
+    if not undo_feedback(services.writer, EventId(event_id), actor=principal.actor, at=services.now()):
+        raise Refused(409, "nothing_said", "nothing was said of it, or that was taken back already")
+    services.audit_now(request, "event.feedback_undone", event_id)
+    _tell_manager(services)
+    return _detail_out(services, _visible_detail(services, principal, event_id))
+
+
+def _tell_manager(services: Services) -> None:
+    with contextlib.suppress(HaetaeError):  # it reads the database when it is back
+        services.peers["manager"].call(ApplyCameras(), 2.0)
 
 
 @get(
@@ -352,6 +383,7 @@ router = Router(
         undo_ack,
         lock,
         give_feedback,
+        undo_said,
         get_media,
     ],
 )

@@ -1,10 +1,14 @@
 """Routes under /stats: of the cameras that the caller may see, and of no others."""
 
+import csv
+import io
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
-from litestar import Router, get
+import msgspec
+from litestar import Response, Router, get
 from litestar.di import NamedDependency
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromQuery, QueryParameter
 
 from api.guard import needs
@@ -17,7 +21,8 @@ from core.db.statistics import Period, StatisticsQuery
 from core.errors import ConfigError
 from core.ids import CameraId
 from core.rest.base import CameraKey
-from core.rest.statistics import StatisticsOut, TrendOut
+from core.rest.events import ExportFormat
+from core.rest.statistics import PeriodOut, StatisticsOut, TrendOut
 from core.security.permissions import Role, Scope
 
 __all__ = ["router"]
@@ -106,4 +111,50 @@ def get_trends(
     )
 
 
-router = Router("/stats", tags=["stats"], route_handlers=[get_statistics, get_trends])
+@get(
+    "/export",
+    opt={**READ, "content": ["text/csv", "application/x-ndjson"]},
+    sync_to_thread=True,
+    responses={
+        **documented(),
+        200: ResponseSpec(str, media_type="text/csv", description="A line a period; the last is all of them"),
+    },
+    operation_id="exportStatistics",
+)
+def export_statistics(
+    services: NamedDependency[Services],
+    request: Call,
+    period: FromQuery[Period] = Period.DAY,
+    since: Since = None,
+    until: Until = None,
+    time_zone: Zone = None,
+    camera_id: Cameras = None,
+    export_format: Annotated[ExportFormat, QueryParameter(name="format")] = ExportFormat.CSV,
+) -> Response[bytes]:
+    """The same numbers as CSV, or as a JSON object a line."""
+    query = _query(services, request, period, since, until, time_zone, camera_id)
+    found = StatisticsOut.of(services.statistics.read(query), query.time_zone)
+    services.audit_now(request, "statistics.exported", "", {"format": str(export_format), "period": str(period)})
+    name = f"statistics-{query.first}-{query.last}.{export_format}"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    if export_format is ExportFormat.JSONL:
+        lines = b"".join(msgspec.json.encode(one) + b"\n" for one in found.periods)
+        return Response(lines, media_type="application/x-ndjson", headers=headers)
+    return Response(_csv(found), media_type="text/csv", headers=headers)
+
+
+def _csv(found: StatisticsOut) -> bytes:
+    """A column for each type, severity and camera there is, prefixed with what it is."""
+    held = io.StringIO()
+    writer = csv.writer(held)
+    groups = {"type": "by_type", "severity": "by_severity", "camera": "by_camera"}
+    columns = [(kind, field, name) for kind, field in groups.items() for name in sorted(getattr(found.total, field))]
+    plain = [name for name in PeriodOut.__struct_fields__ if name not in groups.values()]
+    writer.writerow(["time_zone", *plain, *(f"{kind}:{name}" for kind, _, name in columns)])
+    for one in (*found.periods, msgspec.structs.replace(found.total, begin="total")):
+        counted = [getattr(one, field).get(name, 0) for _, field, name in columns]
+        writer.writerow([found.time_zone, *(getattr(one, name) for name in plain), *counted])
+    return held.getvalue().encode()
+
+
+router = Router("/stats", tags=["stats"], route_handlers=[get_statistics, get_trends, export_statistics])

@@ -2,6 +2,7 @@
 
 import platform
 import shutil
+import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,12 +24,13 @@ from core.db.transfer import revision_of
 from core.errors import BusError, HaetaeError
 from core.exposition import gather
 from core.frames import RingReader, list_rings
-from core.heartbeat import read_heartbeat
+from core.heartbeat import list_heartbeats
 from core.logs import redact
+from core.process import EXPECTED
 from core.rest.system import DatabaseOut, DiskOut, Health, LogTail, ProcessOut, Readiness, RingOut, SystemOut
 from core.security.permissions import Role, Scope
 from core.version import VERSION
-from core.wire.messages import GetStatistics, Ping
+from core.wire.messages import GetCameras, GetStatistics, Ping
 
 __all__ = ["health_router", "router"]
 
@@ -78,13 +80,14 @@ def _answers(services: Services, role: str) -> str:
 @get("/", opt=READ, sync_to_thread=True, responses=documented(), operation_id="getSystem")
 def get_system(services: NamedDependency[Services]) -> SystemOut:
     """Processes, rings, models, database and disks, as they are now."""
-    config = services.config
+    config, processes = services.config, _processes(services)
     return SystemOut(
         version=VERSION,
         node_id=config.node_id,
         time_zone=config.site.time_zone,
         versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-        processes=_processes(services),
+        processes=processes,
+        missing=[name for name in EXPECTED if name not in {one.name for one in processes}],
         rings=_rings(services),
         inference=_inference(services),
         database=_database(services),
@@ -93,22 +96,25 @@ def get_system(services: NamedDependency[Services]) -> SystemOut:
 
 
 def _processes(services: Services) -> list[ProcessOut]:
-    run_dir = services.config.run_dir
-    found: list[ProcessOut] = []
-    for file in sorted((run_dir / "beats").glob("*")) if (run_dir / "beats").is_dir() else ():
-        beat = read_heartbeat(run_dir, file.name)
-        if beat is not None:
-            found.append(
-                ProcessOut(
-                    name=file.name,
-                    pid=beat.pid,
-                    phase=beat.phase,
-                    count=beat.count,
-                    age_s=round(beat.age_s, 3),
-                    memory_mb=_private_mb(beat.pid),
-                )
-            )
-    return found
+    try:
+        reply = services.peers["manager"].call(GetCameras(), 1.0)
+        ends = {f"camera-{one.camera_id}": one.restarts for one in reply.cameras}
+    except HaetaeError:
+        ends = {}
+    return [
+        ProcessOut(
+            name=name,
+            pid=beat.pid,
+            phase=beat.phase,
+            reason=beat.reason,
+            count=beat.count,
+            age_s=round(beat.age_s, 3),
+            uptime_s=round((time.monotonic_ns() - beat.started_ns) / 1e9, 1),
+            restarts=ends.get(name, beat.restarts),
+            memory_mb=_private_mb(beat.pid),
+        )
+        for name, beat in list_heartbeats(services.config.run_dir)
+    ]
 
 
 def _private_mb(pid: int) -> float | None:

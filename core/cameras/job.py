@@ -4,6 +4,7 @@ import msgspec
 
 from core.cameras.model import CameraConfig
 from core.cameras.zones import Zone
+from core.events.judgements import Judgement
 
 __all__ = ["CameraJob", "JobResult"]
 
@@ -13,6 +14,8 @@ class CameraJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     camera: CameraConfig
     zones: tuple[Zone, ...] = ()
+    judgements: tuple[Judgement, ...] = ()
+    """What people said of its events, the newest first."""
     more_urls: list[str] = []
     """Further files, played after the camera's own as one stream with gaps."""
     added_at: str = ""

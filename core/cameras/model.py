@@ -56,6 +56,41 @@ class CameraSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         Literal["sequential", "hierarchical", "collaborative"],
         Meta(title="Agent flow", description="how it is decided what an event is worth, and what is done"),
     ] = "sequential"
+    onvif_url: Annotated[
+        str,
+        Meta(
+            max_length=500,
+            pattern=r"^(https?://[^\s?#@]+)?$",
+            title="ONVIF",
+            description="where its presets are asked for; empty is /onvif/device_service at its host",
+        ),
+    ] = ""
+    ptz_home: Annotated[
+        str,
+        Meta(
+            max_length=256,
+            title="Home preset",
+            description="name or token of the ONVIF preset at which it watches; empty: no flow turns it",
+        ),
+    ] = ""
+    ptz_preset: Annotated[
+        str,
+        Meta(
+            max_length=256,
+            title="Preset for alarms",
+            description="where a flow may turn it when measurements confirm an event; it watches nothing meanwhile",
+        ),
+    ] = ""
+    ptz_hold_s: Annotated[
+        float, Meta(ge=2, le=300, title="Turned for", description="seconds until it is turned back to its home preset")
+    ] = 20.0
+    false_events_per_day: Annotated[
+        Annotated[float, Meta(ge=0, le=10_000)] | None,
+        Meta(
+            title="False alarms a day",
+            description="that are tolerable; none is the site's tracker.false_events_per_day",
+        ),
+    ] = None
     dwell_s: Annotated[
         float, Meta(ge=5, le=3600, title="Loitering after", description="seconds of staying at one place")
     ] = 60.0
@@ -92,7 +127,21 @@ class CameraConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 LIVE_FIELDS = {"name", "autostart", "learn_s", "analysis_fps"}
-LIVE_SETTINGS = {"record", "pre_s", "post_s", "frozen_s", "normal_here", "flow", "dwell_s", "crowd"}
+LIVE_SETTINGS = {
+    "record",
+    "pre_s",
+    "post_s",
+    "frozen_s",
+    "normal_here",
+    "flow",
+    "onvif_url",
+    "ptz_home",
+    "ptz_preset",
+    "ptz_hold_s",
+    "dwell_s",
+    "crowd",
+    "false_events_per_day",
+}
 
 
 def needs_restart(before: CameraConfig, after: CameraConfig) -> bool:
@@ -135,6 +184,8 @@ class Fault(enum.StrEnum):
     LIGHT = "light"
     """The light, or the camera's night sight, was just switched: it settles within seconds."""
     CORRUPT = "corrupt"
+    TURNED = "turned"
+    """To another preset, by Haetae itself and for a while: until it is back there is nothing to compare with."""
 
 
 class CameraStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,5 +1,6 @@
 """Camera URLs: which there are, what may be shown of them, and which may be used at all."""
 
+import contextlib
 import enum
 import re
 from pathlib import Path
@@ -12,7 +13,17 @@ from core.errors import ConfigError
 from core.security.networks import AllowedNetworks, resolve_now
 from core.security.secrets import SecretBox
 
-__all__ = ["HIDDEN", "CameraUrl", "SourceKind", "check_address", "check_url", "open_url", "parse_url", "seal_url"]
+__all__ = [
+    "HIDDEN",
+    "CameraUrl",
+    "SourceKind",
+    "check_address",
+    "check_url",
+    "open_url",
+    "parse_url",
+    "seal_url",
+    "without_addresses",
+]
 
 HIDDEN = "***"
 """Stands in a shown URL for a value that is kept secret."""
@@ -61,6 +72,20 @@ class CameraUrl(msgspec.Struct, frozen=True, kw_only=True):
         return f"CameraUrl({self.shown})"
 
     __str__ = __repr__
+
+
+def without_addresses(text: str, *urls: str) -> str:
+    """A message for people who may see a camera but not where it is: hosts of `urls`, and IPv4 addresses, left out."""
+    hosts: set[str | None] = set()
+    for url in urls:
+        with contextlib.suppress(ValueError):  # no URL: it is never called either
+            hosts.add(urlsplit(url).hostname)
+    for host in sorted((host for host in hosts if host), key=len, reverse=True):
+        text = re.sub(rf"(?i)(?<![\w.-])\[?{re.escape(host)}\]?(?::\d+)?(?![\w-])", "the camera", text)
+    return _IPV4.sub("the camera", text)
+
+
+_IPV4 = re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?::\d+)?(?![\d.]*\d)")
 
 
 def parse_url(text: str) -> CameraUrl:
@@ -127,7 +152,10 @@ def _without_secrets(text: str) -> str:
 
 
 def _local_url(scheme: str, text: str) -> CameraUrl:
-    path = Path(text).expanduser().absolute()
+    try:
+        path = Path(text).expanduser().absolute()
+    except RuntimeError as error:  # ~name of nobody
+        raise ConfigError(f"nobody here is called {text.partition('/')[0][1:]!r}", HINT) from error
     if scheme:
         parts = urlsplit(text.replace("#", "%23").replace("?", "%3F"))
         if parts.netloc not in {"", "localhost"}:

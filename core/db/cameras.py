@@ -29,6 +29,8 @@ __all__ = [
     "update_camera",
 ]
 
+RESERVED = {"discover", "probe"}
+"""Words that the API's paths have in the place of a camera's id."""
 _FIELDS = [getattr(CameraRow, name) for name in CameraConfig.__struct_fields__]
 
 
@@ -57,6 +59,8 @@ def get_camera(engine: Engine, camera_id: CameraId) -> CameraConfig:
 
 def add_camera(engine: Engine, camera: CameraConfig) -> None:
     """Stores a new camera; raises Conflict where its id is taken."""
+    if camera.camera_id in RESERVED:
+        raise Conflict(f"{camera.camera_id} is a word of Haetae's own", "choose another name")
     now = utc_iso(datetime.now(UTC))
     try:
         with engine.begin() as connection:

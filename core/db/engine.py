@@ -2,21 +2,16 @@
 
 import contextlib
 import sqlite3
-from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config as AlembicConfig
-from alembic.util.exc import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from core.errors import DatabaseError
 
-__all__ = ["alembic_config", "execute_many", "make_engine", "quarter_of", "upgrade", "upsert"]
+__all__ = ["execute_many", "make_engine", "quarter_of", "upgrade", "upsert"]
 
-_REPOSITORY = Path(__file__).resolve().parents[2]
 BUSY_MS = 10_000
 _POSTGRESQL = {
     "connect_timeout": 5,
@@ -104,16 +99,10 @@ def quarter_of(connection: Connection, column: str) -> str:
     return f"(CAST(strftime('%s', {column}) AS integer) / 900)"
 
 
-def alembic_config(url: str) -> AlembicConfig:
-    """Alembic's configuration for this database, wherever the program runs."""
-    config = AlembicConfig(_REPOSITORY / "alembic.ini")
-    config.set_main_option("script_location", str(_REPOSITORY / "migrations"))
-    config.attributes["url"] = url
-    return config
-
-
 def upgrade(url: str) -> None:
     """Brings the database to the newest revision; on SQLite sets WAL once. Raises DatabaseError."""
+    from core.db.migrations import CommandError, upgrade_to_head  # noqa: PLC0415 - Alembic is a seventh of a start
+
     engine = make_engine(url, writer=True)
     try:
         if engine.dialect.name == "sqlite":
@@ -122,7 +111,7 @@ def upgrade(url: str) -> None:
         else:
             with engine.connect() as connection:
                 connection.execute(text("SELECT 1"))
-        command.upgrade(alembic_config(url), "head")
+        upgrade_to_head(url)
     except CommandError as error:
         raise DatabaseError(
             f"the database {engine.url.render_as_string(hide_password=True)} is of another version: {error}",

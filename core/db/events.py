@@ -7,6 +7,7 @@ import msgspec
 from sqlalchemy import Connection, Engine, Float, Select, delete, func, insert, literal_column, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
+from core.clock import later_utc
 from core.db.counters import counter, take_numbers
 from core.db.engine import execute_many, upsert
 from core.db.tables import (
@@ -19,6 +20,7 @@ from core.db.tables import (
 )
 from core.errors import ConfigError, NotFound
 from core.events.analysis import Analysis
+from core.events.judgements import Judgement, attribute_of
 from core.events.model import AnomalyEvent, EventMedia, EventState, EventStep, Severity
 from core.ids import CameraId, EventId, uuid7
 
@@ -32,10 +34,12 @@ __all__ = [
     "cameras_of",
     "count_events",
     "events_after",
+    "find_acknowledgements",
     "find_analyses",
     "find_events",
     "get_detail",
     "get_event",
+    "judgements",
     "last_sequence",
     "open_events",
     "set_locked",
@@ -43,6 +47,7 @@ __all__ = [
     "stored_event",
     "stored_events",
     "undo_acknowledgement",
+    "undo_feedback",
     "upsert_events",
 ]
 
@@ -74,10 +79,14 @@ class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Feedback(msgspec.Struct, frozen=True, kw_only=True):
+    """Of several on one event the last that was not taken back is in force."""
+
     at: str
     actor: str
     verdict: str
     note: str
+    undone_at: str | None
+    undone_by: str | None
 
 
 class EventDetail(msgspec.Struct, frozen=True, kw_only=True):
@@ -228,6 +237,17 @@ def find_analyses(connection: Connection, event_ids: Iterable[EventId]) -> dict[
     return {EventId(event_id): msgspec.convert(data, Analysis) for event_id, data in rows}
 
 
+def find_acknowledgements(connection: Connection, event_ids: Iterable[EventId]) -> dict[EventId, Acknowledgement]:
+    """Of each of them the acknowledgement in force; without those that nobody took note of."""
+    row = AcknowledgementRow
+    query = select(row.event_id, *(getattr(row, name) for name in Acknowledgement.__struct_fields__))
+    query = query.where(row.event_id.in_(sorted(set(event_ids))), row.undone_at.is_(None)).order_by(row.at)
+    return {
+        EventId(one["event_id"]): Acknowledgement(**{name: one[name] for name in Acknowledgement.__struct_fields__})
+        for one in connection.execute(query).mappings()
+    }
+
+
 def get_event(engine: Engine, event_id: EventId) -> AnomalyEvent | None:
     """One event with its files and steps."""
     detail = get_detail(engine, event_id)
@@ -363,6 +383,44 @@ def add_feedback(
                 id=str(uuid7()), event_id=event_id, at=at, actor=actor, user_id=user_id, verdict=verdict, note=note
             )
         )
+
+
+def undo_feedback(engine: Engine, event_id: EventId, *, actor: str, at: str) -> bool:
+    """Takes back what was said of an event, leaving its trace; False where nothing is in force."""
+    row = FeedbackRow
+    in_force = update(row).where(row.event_id == event_id, row.undone_at.is_(None))
+    with engine.begin() as connection:
+        return bool(connection.execute(in_force.values(undone_at=at, undone_by=actor)).rowcount)
+
+
+JUDGED_DAYS, JUDGED_EVENTS = 365.0, 64
+"""What was said so long ago is forgotten; and so many events of a camera are remembered."""
+
+
+def judgements(engine: Engine, now: str) -> dict[CameraId, tuple[Judgement, ...]]:
+    """What is in force of what people said of events, by camera, the newest first."""
+    row, event = FeedbackRow, EventRow
+    columns = (getattr(event, name) for name in ("camera_id", *_JUDGED))
+    query = select(row.verdict, *columns).join(event, event.id == row.event_id)
+    query = query.where(row.undone_at.is_(None), row.at >= later_utc(now, -JUDGED_DAYS * 86_400))
+    found: dict[CameraId, dict[str, Judgement]] = {}
+    with engine.connect() as connection:
+        for one in connection.execute(query.order_by(row.at.desc(), row.id.desc())):
+            said = found.setdefault(CameraId(one.camera_id), {})
+            if one.id not in said and len(said) < JUDGED_EVENTS:
+                said[one.id] = Judgement(
+                    event_id=EventId(one.id),
+                    verdict=one.verdict,
+                    vad_type=one.vad_type,
+                    score=one.peak_score,
+                    x=one.peak_x / max(1, one.frame_width),
+                    y=one.peak_y / max(1, one.frame_height),
+                    attribute=attribute_of(one.reason),
+                )
+    return {camera_id: tuple(said.values()) for camera_id, said in found.items()}
+
+
+_JUDGED = ("id", "vad_type", "peak_score", "peak_x", "peak_y", "frame_width", "frame_height", "reason")
 
 
 def _renumber(connection: Connection, event_ids: Sequence[str], first: int) -> None:

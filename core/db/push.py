@@ -13,7 +13,15 @@ from core.db.tables import PushSubscriptionRow
 from core.ids import CameraId, uuid7
 from core.security.secrets import SecretBox
 
-__all__ = ["PushTarget", "Subscription", "add_subscription", "push_targets", "remove_subscription", "subscriptions_of"]
+__all__ = [
+    "PushTarget",
+    "Subscription",
+    "add_subscription",
+    "forget_oldest",
+    "push_targets",
+    "remove_subscription",
+    "subscriptions_of",
+]
 
 Base64 = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]+=*$(?!\n)", max_length=200)]
 
@@ -36,19 +44,25 @@ class PushTarget(msgspec.Struct, frozen=True, kw_only=True):
     auth: str
 
 
-def add_subscription(connection: Connection, box: SecretBox, user_id: str, wanted: Subscription, *, at: str) -> str:
-    """Keeps a browser's subscription for a user, in the place of what that browser had before; returns its id."""
+def add_subscription(
+    connection: Connection, box: SecretBox, user_id: str, wanted: Subscription, *, session_id: str, at: str
+) -> str:
+    """Keeps a browser's subscription for a user, in the place of what that browser had before; returns its id.
+
+    It ends with `session_id` where that is revoked.
+    """
     row = PushSubscriptionRow
     values = {
         "id": str(uuid7()),
         "user_id": user_id,
         "endpoint_hash": hashlib.sha256(wanted.endpoint.encode()).hexdigest(),
         "sealed": box.seal_json(wanted),
+        "session_id": session_id,
         "created_at": at,
         "failed_at": None,
     }
     statement = upsert(connection, row).values(**values)
-    taken = {name: statement.excluded[name] for name in ("user_id", "sealed", "created_at", "failed_at")}
+    taken = {name: statement.excluded[name] for name in ("user_id", "sealed", "session_id", "created_at", "failed_at")}
     statement = statement.on_conflict_do_update(index_elements=[row.endpoint_hash], set_=taken)
     return connection.execute(statement.returning(row.id)).scalar_one()
 
@@ -59,6 +73,15 @@ def remove_subscription(connection: Connection, subscription_id: str, *, user_id
     if user_id is not None:
         gone = gone.where(PushSubscriptionRow.user_id == user_id)
     return bool(connection.execute(gone).rowcount)
+
+
+def forget_oldest(connection: Connection, user_id: str, most: int) -> None:
+    """Keeps the newest `most` subscriptions of a user: a browser that was reset leaves its old one behind."""
+    row = PushSubscriptionRow
+    mine = select(row.id).where(row.user_id == user_id).order_by(row.created_at.desc(), row.id.desc())
+    old = connection.execute(mine.offset(most)).scalars().all()
+    if old:
+        connection.execute(delete(row).where(row.id.in_(old)))
 
 
 def subscriptions_of(connection: Connection, user_id: str) -> list[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """Retention: deletes what is older, or larger, than it may be, a few rows at a time, so that nobody waits for it."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -9,10 +10,11 @@ import structlog
 from sqlalchemy import Engine, delete, func, select, update
 
 from core.clock import utc_iso
-from core.config import RetentionConfig
+from core.config import Config, RetentionConfig
 from core.db.rollup import mark_deleted, quarter_at
 from core.db.tables import (
     AuditRow,
+    CameraRow,
     CameraStateRow,
     DeliveryRow,
     EventMediaRow,
@@ -20,9 +22,9 @@ from core.db.tables import (
     ScoreHistoryRow,
 )
 from core.events.model import Severity
-from core.ids import NodeId
+from core.ids import CameraId, NodeId, night_id
 
-__all__ = ["delete_old_events", "delete_old_history", "delete_old_media", "delete_orphans"]
+__all__ = ["delete_old_events", "delete_old_history", "delete_old_media", "delete_orphans", "delete_removed"]
 
 log = structlog.get_logger()
 
@@ -170,6 +172,46 @@ def delete_orphans(engine: Engine, media: Path, *, now: datetime, pause: Pause) 
                 gone += 1
             pause()
     return gone
+
+
+def delete_removed(engine: Engine, config: Config, *, now: datetime, pause: Pause) -> int:
+    """Deletes what cameras that are no longer there had learned, and their logs; returns how many were forgotten.
+
+    Their events, and what was not handed over of them, stay.
+    """
+    with engine.connect() as connection:
+        known = set(connection.execute(select(CameraRow.camera_id)).scalars())
+    known |= {night_id(CameraId(camera_id)) for camera_id in known}
+    gone: set[str] = set()
+    for camera_id, path in _of_cameras(config):
+        if camera_id in known or now.timestamp() - _touched(path) < config.retention.removed_days * 86_400:
+            continue
+        try:
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        except OSError as error:
+            log.error("file_not_deleted", name=path.name, reason=error.strerror)
+            continue
+        log.info("removed_camera_forgotten", camera_id=camera_id, name=path.name)
+        gone.add(camera_id)
+        pause()
+    return len(gone)
+
+
+def _of_cameras(config: Config) -> Iterator[tuple[str, Path]]:
+    """Files and folders that belong to one camera each."""
+    for path in config.states_dir.glob("*/*/"):
+        yield path.name, path
+    for path in (config.data_dir / "promises").glob("*.*"):
+        if path.suffix in {".json", ".colour"}:
+            yield path.stem, path
+    for path in config.logs_dir.glob("camera-*.log*"):
+        yield path.name.removeprefix("camera-").partition(".")[0], path
+
+
+def _touched(path: Path) -> float:
+    """When anything in it was written last."""
+    inside = path.iterdir() if path.is_dir() else ()
+    return max((_written(one) for one in (path, *inside)), default=0.0)
 
 
 def _is_id(stem: str) -> bool:

@@ -1,10 +1,10 @@
 """Sessions in the database: families of refresh tokens, each token used once."""
 
 import msgspec
-from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy import Connection, Engine, delete, insert, select, update
 
 from core.clock import later_utc
-from core.db.tables import RefreshTokenRow, TokenFamilyRow
+from core.db.tables import PushSubscriptionRow, RefreshTokenRow, TokenFamilyRow
 from core.errors import NotFound, TokenRefused
 from core.ids import uuid7
 
@@ -150,17 +150,21 @@ def sessions_of(engine: Engine, user_id: str, now: str) -> list[Session]:
 
 
 def revoke_session(connection: Connection, user_id: str, session_id: str, *, at: str, reason: str) -> None:
-    """Raises NotFound where the user has no such session, or it is over."""
+    """Its browser is told of no more alarms. Raises NotFound where the user has no such session, or it is over."""
     mine = (TokenFamilyRow.id == session_id, TokenFamilyRow.user_id == user_id, TokenFamilyRow.revoked_at.is_(None))
     done = connection.execute(update(TokenFamilyRow).where(*mine).values(revoked_at=at, revoked_reason=reason))
     if not done.rowcount:
         raise NotFound("there is no such session")
+    told = (PushSubscriptionRow.user_id == user_id, PushSubscriptionRow.session_id == session_id)
+    connection.execute(delete(PushSubscriptionRow).where(*told))
 
 
 def revoke_sessions(connection: Connection, user_id: str, *, at: str, reason: str, but: str = "") -> int:
-    """All of a user's, `but` one; returns how many."""
+    """All of a user's, `but` one, and what tells their browsers, of sessions long over too; returns how many."""
     mine = [TokenFamilyRow.user_id == user_id, TokenFamilyRow.revoked_at.is_(None)]
     if but:
         mine.append(TokenFamilyRow.id != but)
     done = connection.execute(update(TokenFamilyRow).where(*mine).values(revoked_at=at, revoked_reason=reason))
+    told = (PushSubscriptionRow.user_id == user_id, PushSubscriptionRow.session_id != but)
+    connection.execute(delete(PushSubscriptionRow).where(*told))
     return done.rowcount

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, Table, delete, func, insert, make_url, select, text
 from sqlalchemy.exc import DBAPIError
 
 from core.clock import normal_utc
-from core.db.engine import alembic_config, make_engine, upgrade
+from core.db.engine import make_engine, upgrade
+from core.db.migrations import current_revision, known_revisions
 from core.db.tables import Base
 from core.db.tables.base import UtcTime
 from core.errors import DatabaseError
@@ -45,14 +44,9 @@ def revision_of(engine: Engine) -> str | None:
     """The migration that a database is at; None where it is empty. Raises DatabaseError where it cannot be read."""
     try:
         with engine.connect() as connection:
-            return MigrationContext.configure(connection).get_current_revision()
+            return current_revision(connection)
     except DBAPIError as error:
         raise DatabaseError(f"cannot read the database: {error.orig}") from error
-
-
-def known_revisions() -> list[str]:
-    """The migrations that this program knows, the newest first."""
-    return [one.revision for one in ScriptDirectory.from_config(alembic_config("")).walk_revisions()]
 
 
 # ---- copying
@@ -95,7 +89,7 @@ def _snapshot(engine: Engine) -> Connection:
 
 def _refuse_unlike(reading: Connection, writing: Connection) -> None:
     """What another revision holds would be left out unseen."""
-    found, wanted = (MigrationContext.configure(one).get_current_revision() for one in (reading, writing))
+    found, wanted = (current_revision(one) for one in (reading, writing))
     if found != wanted:
         hint = "haetae db upgrade" if found in known_revisions() else "it was upgraded by a newer Haetae: use that one"
         raise DatabaseError(f"the database is at revision {found}, and its copy would be at {wanted}", hint)

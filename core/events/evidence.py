@@ -121,6 +121,11 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """In order of time, near-duplicates left out."""
     earlier: Annotated[tuple[Earlier, ...], Meta(max_length=8)] = ()
     """The newest first."""
+    fault: str = ""
+    """What the camera's own check found wrong with its view (core.cameras.Fault), where the event was raised for that;
+    nothing is scored or measured meanwhile."""
+    fault_s: float = 0.0
+    """For how long, so far."""
     local_time: str = ""
     """At the camera, such as "Monday 23:10"."""
     armed: bool = False
@@ -128,3 +133,6 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     normal_here: str = ""
     dwell_limit_s: float = 60.0
     crowd_limit: int = 15
+    ptz_preset: str = ""
+    """Where the camera can be turned now; "" where it cannot, or is turned already."""
+    ptz_hold_s: float = 20.0

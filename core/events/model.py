@@ -33,7 +33,7 @@ class EventMedia(msgspec.Struct, frozen=True, kw_only=True):
     """One file of an event, its path beneath the media folder."""
 
     kind: str
-    """"snapshot", "clean", "heatmap", "clip", "evidence" or a key frame, "key1".."key8"; one of each at most."""
+    """"snapshot", "clean", "heatmap", "turned", "clip", "evidence" or a key frame, "key1".."key8"; one of each."""
     file: str
     sha256: str
     size_bytes: int

@@ -2,7 +2,7 @@
 
 Pure values and objects. The event tracker is replayed, as scores come, at a ladder of thresholds at once; what it would
 have opened at each is all that is kept. Between and beyond what was counted, the tail of the events' heights is a
-generalised Pareto distribution, fitted by probability-weighted moments (Hosking and Wallis, Technometrics 29, 1987).
+generalised Pareto distribution.
 """
 
 import math
@@ -12,6 +12,8 @@ import msgspec
 import numpy as np
 
 from core.config import TrackerConfig
+from core.events.tracker import HIGH, LASTING_S, MEDIUM, PLACES
+from core.pareto import Pareto, fit_pareto
 
 __all__ = ["LEVELS", "EventLadder", "Evidence", "Promise", "Stage", "poisson_interval", "promise_of"]
 
@@ -31,8 +33,6 @@ TAIL_EVENTS = 60
 """The tail begins where so many events are left, or a third of all."""
 ARMED_EVENTS, ARMED_WATCHED_S = 10.0, 86_400.0
 """The promise is armed when so many events were to be expected in what was watched, or after a day."""
-SHAPE_EVENTS, MOST_SHAPE = 50.0, 0.3
-"""A tail's shape is believed by half after so many events, and never beyond that."""
 LOWEST, HIGHEST = 1.0, float(LEVELS[-1])
 """Thresholds stay between."""
 
@@ -66,7 +66,8 @@ class Promise(msgspec.Struct, frozen=True, kw_only=True):
 class EventLadder:
     """EventTracker at each of LEVELS at once, but for the events themselves: it counts openings.
 
-    Fed with the tracker's smoothed scores; `media_s` must not go back. Closing scores keep their proportion.
+    Fed with the tracker's smoothed scores; `media_s` must not go back. Closing scores keep their proportion, places
+    cool down as they do there.
     """
 
     def __init__(self, config: TrackerConfig, kept: Evidence | None = None) -> None:
@@ -84,42 +85,87 @@ class EventLadder:
 
     def pause(self) -> None:
         """What comes next does not follow what was before: whatever was open is over."""
-        self._open: Any = np.zeros(len(LEVELS), bool)
-        self._rising_s: Any = np.full(len(LEVELS), math.nan)
-        self._began_s: Any = np.zeros(len(LEVELS))
-        self._high_s: Any = np.zeros(len(LEVELS))
+        count = len(LEVELS)
+        self._quiet = True
+        self._open: Any = np.zeros(count, bool)
+        self._rising_s: Any = np.full(count, math.nan)
+        self._began_s: Any = np.zeros(count)
+        self._high_s: Any = np.zeros(count)
+        self._peak: Any = np.zeros((3, count))
+        """Of what rises or is open: score, x, y."""
+        self._cooling: Any = np.full((PLACES, 4, count), -math.inf)
+        """Until when, x, y, rarity class, of the last places; each rung's next one goes to `_slot`."""
+        self._slot: Any = np.zeros(count, int)
         self._last_s = math.nan
 
-    def observe(self, media_s: float, smoothed: float) -> None:
-        """The next smoothed score. A step of more than a few seconds is no time that was watched."""
+    def observe(self, media_s: float, smoothed: float, score: float = 0.0, x: float = 0.0, y: float = 0.0) -> None:
+        """The next smoothed score, and the frame's own with its peak, in heights of the frame.
+
+        A step of more than a few seconds is no time that was watched.
+        """
         step_s = media_s - self._last_s
         self._last_s = media_s
         if 0 < step_s <= 3.0:
             self.watched_s += step_s
             self.histogram[min(BINS - 1, int(smoothed / BIN))] += step_s
+        if self._quiet and smoothed < LEVELS[0]:
+            return  # nothing is open, rises or begins to
         config = self._config
         over = smoothed >= LEVELS
         fallen = media_s - self._high_s >= config.close_s
         high = np.where(fallen, over, smoothed >= self._close)
         was_open = self._open
+        self._see_peak(was_open & (score > self._peak[0]), score, x, y)
         self._high_s[was_open & high] = media_s
         silent = media_s - self._high_s >= config.close_s + config.merge_s
         long = media_s - self._began_s >= config.max_s
-        ends = was_open & ((~high & silent) | long)
+        over_now = was_open & ~high & silent
+        ends = over_now | (was_open & long)
+        self._cool(over_now, media_s)
         rising = ~was_open & over
         self._rising_s[~rising] = math.nan
         fresh = rising & np.isnan(self._rising_s)
         self._rising_s[fresh] = media_s
+        self._see_peak(fresh | (rising & (score > self._peak[0])), score, x, y)
         opens = rising & (media_s - self._rising_s >= config.persist_s)
+        if config.cooldown_s and opens.any():
+            opens &= ~self._cools(media_s)
         self._began_s[opens] = self._rising_s[opens]
         self._high_s[opens] = media_s
         self._rising_s[opens] = math.nan
         self.events[opens] += 1.0
         self._open = (was_open & ~ends) | opens
+        self._quiet = not (over[0] or self._open.any())
 
-    def forgive(self, height: float) -> None:
-        """An event that reached `height` was a real one: it is no evidence of false ones."""
-        self.events[height >= LEVELS] = np.maximum(0.0, self.events[height >= LEVELS] - 1.0)
+    def _see_peak(self, where: Any, score: float, x: float, y: float) -> None:
+        self._peak[:, where] = np.array([[score], [x], [y]])
+
+    def _cool(self, ended: Any, now_s: float) -> None:
+        """Remembers the places of events that have just ended."""
+        rungs = np.flatnonzero(ended)
+        if not self._config.cooldown_s or not len(rungs):
+            return
+        lasted = self._high_s[rungs] - self._began_s[rungs]
+        rarity = self._peak[0, rungs] + np.log10(1 + lasted / LASTING_S)
+        place = np.stack(
+            [
+                np.full(len(rungs), now_s + self._config.cooldown_s),
+                self._peak[1, rungs],
+                self._peak[2, rungs],
+                _rank(rarity),
+            ]
+        )
+        self._cooling[self._slot[rungs], :, rungs] = place.T
+        self._slot[rungs] = (self._slot[rungs] + 1) % PLACES
+
+    def _cools(self, now_s: float) -> Any:
+        until, x, y, rank = (self._cooling[:, field] for field in range(4))
+        near = np.hypot(self._peak[1] - x, self._peak[2] - y) <= self._config.cooldown_reach
+        return ((now_s < until) & near & (_rank(self._peak[0]) <= rank)).any(axis=0)
+
+    def forgive(self, height: float, weight: float = 1.0) -> None:
+        """An event that reached `height` and counts `weight` is no evidence of false ones; a negative one is again."""
+        self.events[height >= LEVELS] = np.maximum(0.0, self.events[height >= LEVELS] - weight)
 
     def fade(self, share: float) -> None:
         """Keeps `share` of what was counted, so that what is newer counts for more."""
@@ -132,6 +178,11 @@ class EventLadder:
         return Evidence(
             watched_s=self.watched_s, events=tuple(self.events.tolist()), histogram=tuple(self.histogram.tolist())
         )
+
+
+def _rank(rarity: Any) -> Any:
+    """Classes of severity, as `severity_of` has them."""
+    return (np.asarray(rarity) >= MEDIUM).astype(np.int64) + (np.asarray(rarity) >= HIGH)
 
 
 def promise_of(evidence: Evidence, per_day: float, configured: float) -> Promise:
@@ -186,8 +237,8 @@ def _falling(evidence: Evidence) -> Any:
     return np.maximum.accumulate(np.array(evidence.events)[::-1])[::-1]
 
 
-def _tail(counts: Any) -> tuple[int, float, float]:
-    """(index of the level at which it begins, shape, scale in levels) of the heights of events beyond it."""
+def _tail(counts: Any) -> tuple[int, Pareto]:
+    """Index of the level at which it begins, and the heights of events beyond it, in levels."""
     begin = int(np.searchsorted(-counts, -min(TAIL_EVENTS, counts[0] / 3), side="right")) - 1
     begin = max(0, begin)
     # events whose height lies between two levels, as if in the middle
@@ -195,18 +246,14 @@ def _tail(counts: Any) -> tuple[int, float, float]:
     weights = counts[begin:] - np.append(counts[begin + 1 :], 0.0)
     total = float(weights.sum())
     if total <= 0:
-        return begin, 0.0, 0.1
-    survivors = (np.cumsum(weights[::-1])[::-1] - weights / 2) / total
-    first = float((weights * heights).sum()) / total
-    second = float((weights * heights * survivors).sum()) / total
-    shape = 2 - first / max(1e-9, first - 2 * second)
-    shape = min(MOST_SHAPE, max(-MOST_SHAPE, shape)) * total / (total + SHAPE_EVENTS)
-    return begin, shape, max(0.05, first * (1 - shape))
+        return begin, Pareto(0.0, 0.1)
+    tail = fit_pareto(heights, weights, total)
+    return begin, tail._replace(scale=max(0.05, tail.scale))
 
 
 def _level_of(counts: Any, wanted: float) -> float:
     """The level that `wanted` events reach."""
-    begin, shape, scale = _tail(counts)
+    begin, tail = _tail(counts)
     if wanted >= counts[begin]:
         fewer = int(np.searchsorted(-counts, -wanted, side="right"))
         if fewer == 0:
@@ -214,21 +261,15 @@ def _level_of(counts: Any, wanted: float) -> float:
         above, below = float(counts[fewer - 1]), float(counts[fewer])
         part = (above - wanted) / (above - below) if above > below else 0.0
         return float(LEVELS[fewer - 1] + part * (LEVELS[fewer] - LEVELS[fewer - 1]))
-    ratio = max(wanted, 1e-6) / float(counts[begin])
-    beyond = -scale * math.log(ratio) if abs(shape) < 1e-6 else scale / shape * (ratio**-shape - 1)
-    return float(LEVELS[begin]) + beyond
+    return float(LEVELS[begin]) + tail.excess(max(wanted, 1e-6) / float(counts[begin]))
 
 
 def _expected_at(counts: Any, level: float) -> float:
     """How many events are to be expected at a level, by the tail where there is one."""
-    begin, shape, scale = _tail(counts)
+    begin, tail = _tail(counts)
     if level <= LEVELS[begin]:
         return _events_at(counts, level)
-    inside = 1 + shape * (level - float(LEVELS[begin])) / scale
-    if inside <= 0:
-        return 0.0
-    beyond = (level - float(LEVELS[begin])) / scale
-    return float(counts[begin]) * (math.exp(-beyond) if abs(shape) < 1e-6 else inside ** (-1 / shape))
+    return float(counts[begin]) * tail.survival(level - float(LEVELS[begin]))
 
 
 def _events_at(counts: Any, level: float) -> float:

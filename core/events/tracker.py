@@ -1,9 +1,10 @@
 """EventTracker: when a score curve becomes an event, and when the event is over."""
 
+import math
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -12,7 +13,10 @@ from core.config import TrackerConfig
 from core.events.model import AnomalyEvent, EventState, Severity
 from core.ids import CameraId, EventId, NodeId, uuid7
 
-__all__ = ["EventTracker", "Observation", "severity_of"]
+__all__ = ["HIGH", "LASTING_S", "MEDIUM", "PLACES", "EventTracker", "Observation", "severity_of"]
+
+RANKS = list(Severity)
+"""From the least to the most severe."""
 
 
 class Observation(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,13 +32,31 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     provisional: bool = False
 
 
-def severity_of(score: float) -> Severity:
-    """A first severity from how improbable the peak was: once in 10^3, in 10^5 frames."""
-    return Severity.LOW if score < 3 else Severity.MEDIUM if score < 5 else Severity.HIGH
+LASTING_S = 10.0
+"""What lasts for so long is twice the evidence of a moment."""
+MEDIUM, HIGH = 3.0, 5.0
+"""-log10 P from which an event is so severe: once in 10^3, in 10^5 frames."""
+PLACES = 8
+"""Places that cool down at the same time; of more, the oldest is forgotten."""
+
+
+def severity_of(score: float, duration_s: float = 0.0) -> Severity:
+    """A first severity from how improbable the peak was, and how long it went on: 90 s count as ten times rarer."""
+    rarity = score + math.log10(1 + max(0.0, duration_s) / LASTING_S)
+    return Severity.LOW if rarity < MEDIUM else Severity.MEDIUM if rarity < HIGH else Severity.HIGH
+
+
+class _Cooling(NamedTuple):
+    """A place at which an event was."""
+
+    until_s: float
+    x: float
+    y: float
+    severity: Severity
 
 
 class EventTracker:
-    """Causal smoothing, persistence, hysteresis, merging of near gaps, a cap on length.
+    """Causal smoothing, persistence, hysteresis, merging of near gaps, a cap on length, a pause for each place.
 
     A pure object: time comes with the observations, whose `media_s` must not go back. Events come out as
     AnomalyEvent with `revision` 0, to be numbered by whoever sends them.
@@ -65,6 +87,10 @@ class EventTracker:
         self._event: AnomalyEvent | None = None
         self._last_high: Observation | None = None
         self._reported_s = 0.0
+        self._cooling: deque[_Cooling] = deque(maxlen=PLACES)
+        self._held = False
+        self.cooled = 0
+        """Rises that would have been events, but for one that was at the same place just before."""
         self.smoothed = 0.0
         """The score after causal averaging, as the thresholds see it."""
 
@@ -85,7 +111,8 @@ class EventTracker:
         return self._while_open(self._event, seen)
 
     def finish(self) -> list[AnomalyEvent]:
-        """The source has ended: closes what is open at the last moment it was high."""
+        """The source has ended: closes what is open at the last moment it was high; no place cools down any more."""
+        self._cooling.clear()
         return [self._close()] if self._event else []
 
     def _smooth(self, seen: Observation) -> float:
@@ -97,11 +124,27 @@ class EventTracker:
     def _while_quiet(self, seen: Observation) -> list[AnomalyEvent]:
         if self.smoothed < self._config.open_score:
             self._rising.clear()
+            self._held = False
             return []
         self._rising.append(seen)
         if seen.media_s - self._rising[0].media_s < self._config.persist_s:
             return []
+        if self._cools(seen.media_s):
+            self.cooled += not self._held
+            self._held = True
+            return []
         return [self._open(self._rising[0])]
+
+    def _cools(self, now_s: float) -> bool:
+        """Whether what rises is at a place where an event as severe was just before."""
+        peak, severity = max(self._rising, key=lambda one: one.score), RANKS.index
+        reach = self._config.cooldown_reach * self._identity["frame_height"]
+        return any(
+            now_s < place.until_s
+            and math.hypot(peak.peak_x - place.x, peak.peak_y - place.y) <= reach
+            and severity(severity_of(peak.score)) <= severity(place.severity)
+            for place in self._cooling
+        )
 
     def _open(self, first: Observation) -> AnomalyEvent:
         peak = max(self._rising, key=lambda one: one.score)
@@ -120,6 +163,7 @@ class EventTracker:
             **self._identity,
         )
         self._rising.clear()
+        self._held = False
         self._last_high = last
         self._reported_s = last.media_s
         return self._event
@@ -131,11 +175,16 @@ class EventTracker:
         self._event = event
         if self._is_high(seen):
             self._last_high = seen
-            self._event = event = msgspec.structs.replace(event, end_s=seen.media_s)
+            severity = severity_of(event.peak_score, seen.media_s - event.begin_s)
+            self._event = event = msgspec.structs.replace(event, end_s=seen.media_s, severity=severity)
         elif seen.media_s - self._high_s() >= self._config.close_s + self._config.merge_s:
-            return [self._close()]
+            closed = self._close()
+            self._cooling.append(
+                _Cooling(seen.media_s + self._config.cooldown_s, closed.peak_x, closed.peak_y, closed.severity)
+            )
+            return [closed]
         if seen.media_s - event.begin_s >= self._config.max_s:
-            return [self._close()]
+            return [self._close()]  # it goes on as the next, at once
         if seen.media_s - self._reported_s >= self._config.update_s:
             self._reported_s = seen.media_s
             return [event]
@@ -157,6 +206,7 @@ class EventTracker:
             state=EventState.CLOSED,
             ended_at=utc_iso(self._last_high.at),
             end_s=self._last_high.media_s,
+            severity=severity_of(self._event.peak_score, self._last_high.media_s - self._event.begin_s),
         )
         self._event = None
         return closed

@@ -57,10 +57,14 @@ class Doorbell:
         self.answer()
         return rang
 
+    def hush(self) -> None:
+        """Takes the ringing without taking notice: it does not ring again before answer()."""
+        with contextlib.suppress(BlockingIOError):
+            self._socket.recv(16)
+
     def answer(self) -> None:
         """Takes notice, as wait() does, for those that wait for fileno() themselves."""
-        with contextlib.suppress(BlockingIOError):
-            self._socket.recv(16)  # one: writers that rang at the same moment cost a second look, and no lost one
+        self.hush()  # one: writers that rang at the same moment cost a second look, and no lost one
         self._word[0] = 0
         fence()
 

@@ -180,6 +180,9 @@ class Occasion(enum.StrEnum):
     DOWN = "down"
     """A camera does not watch."""
     UP = "up"
+    PROCESS = "process"
+    """One of Haetae's own processes keeps ending, or does not run."""
+    PROCESS_UP = "process_up"
     CHANNEL = "channel"
     """Another channel keeps failing."""
     TEST = "test"
@@ -224,5 +227,5 @@ class Notice(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     count: int = 0
     """Of a digest, all of them."""
     channel_name: str = ""
-    """Of the channel that keeps failing."""
+    """Of the channel that keeps failing, or of the process that is in trouble."""
     error: str = ""

@@ -92,6 +92,16 @@ class RuleBook:
             and one.hours.hold(local_now, _minute_of(local_now), one.priority(Severity.HIGH))
         ]
 
+    def process_rules(self, local_now: datetime) -> list[Match]:
+        """The rules about the health of every camera, and so of what all of them need, that hold at this hour."""
+        return [
+            Match(one.rule, one.priority(Severity.HIGH))
+            for one in self._rules
+            if not one.is_about_events
+            and one.concerns_all
+            and one.hours.hold(local_now, _minute_of(local_now), one.priority(Severity.HIGH))
+        ]
+
     @property
     def asks_for_health(self) -> bool:
         return any(not one.is_about_events for one in self._rules)
@@ -182,6 +192,10 @@ class _Ready:
 
     def concerns(self, camera_id: CameraId) -> bool:
         return self._cameras is None or camera_id in self._cameras
+
+    @property
+    def concerns_all(self) -> bool:
+        return self._cameras is None
 
     def priority(self, severity: Severity) -> int:
         return priority_of(self.rule.actions.priority or severity)

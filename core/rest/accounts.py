@@ -7,6 +7,7 @@ from msgspec import UNSET, Meta, UnsetType
 from core.db.accounts import Grants, User
 from core.db.audit import AuditEntry
 from core.db.keys import ApiKey, Invitation
+from core.db.push import Subscription
 from core.db.sessions import Session
 from core.rest.base import CameraKey, Line, Record, Uuid
 from core.security.permissions import Role, Scope
@@ -15,6 +16,8 @@ __all__ = [
     "ApiKey",
     "AuditEntry",
     "AuditPage",
+    "Browser",
+    "Browsers",
     "ChangeMe",
     "ChangePassword",
     "ChangeUser",
@@ -35,6 +38,7 @@ __all__ = [
     "SecondFactorSetUp",
     "Session",
     "SetUpState",
+    "Subscription",
     "Ticket",
     "Tokens",
     "UserOut",
@@ -87,6 +91,23 @@ class Tokens(Record, frozen=True, kw_only=True):
     token_type: Literal["Bearer"] = "Bearer"  # noqa: S105
     expires_in: int
     refresh_token: str = ""
+
+
+class Browser(Record, frozen=True, kw_only=True):
+    """A browser in which this user asked to be told (Web Push)."""
+
+    id: str
+    created_at: str
+
+
+class Browsers(Record, frozen=True, kw_only=True):
+    """Where this user is told, and what a browser needs to be added."""
+
+    public_key: str
+    """Of this site, as browsers take it: base64url, uncompressed (RFC 8292)."""
+    served: bool
+    """Whether a channel for browsers is switched on; without one nothing is sent."""
+    browsers: list[Browser]
 
 
 class ChangePassword(Record, frozen=True, kw_only=True):

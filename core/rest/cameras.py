@@ -2,15 +2,19 @@
 
 from typing import Annotated
 
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, Meta, UnsetType, structs
 
 from core.cameras import CameraConfig, CameraPhase, CameraStatus
 from core.cameras.history import CameraStateChange, NormalityVersion
-from core.cameras.model import CameraSettings
+from core.cameras.live import LiveView, Stage
+from core.cameras.model import CameraSettings, Fault
+from core.cameras.onvif import OnvifDevice, OnvifFound, OnvifPreset, Token
 from core.cameras.probe import Probe
 from core.cameras.zones import Zone
 from core.db.cameras import CameraGroup
+from core.events.promise import Promise
 from core.rest.base import CameraKey, Line, Record
+from core.wire.messages import LearnedReply
 
 __all__ = [
     "CameraChange",
@@ -18,12 +22,22 @@ __all__ = [
     "CameraIn",
     "CameraOut",
     "CameraStateChange",
+    "DeviceIn",
     "GroupIn",
+    "Learning",
     "MinuteOut",
     "NormalityOut",
     "Observed",
+    "OnvifDevice",
+    "OnvifFound",
+    "OnvifPreset",
+    "PresetIn",
     "Probe",
     "ProbeIn",
+    "Promise",
+    "SensitivityOut",
+    "TriedEvent",
+    "VersionIn",
     "ZonesIn",
 ]
 
@@ -73,10 +87,35 @@ class CameraChange(Record, frozen=True, kw_only=True):
     settings: CameraSettings | UnsetType = UNSET
 
 
+class Learning(Record, frozen=True, kw_only=True):
+    """How far a camera is with learning what is normal."""
+
+    percent: float
+    learned_s: float
+    """Seconds of footage that it has learned from."""
+    wanted_s: float
+    left_s: float | None
+    """Seconds until it is done, by its pace of late; null where that cannot be told yet."""
+
+
 class Observed(Record, frozen=True, kw_only=True):
-    """What the manager sees of a camera; apart from what is desired of it."""
+    """What is seen of a camera; apart from what is desired of it."""
 
     phase: CameraPhase
+    stage: Stage | None
+    """What its judgement is worth; null where it does not run, or does not know yet."""
+    fault: Fault | None
+    """What is wrong with its pictures; `reason` says it in words."""
+    night: bool
+    """Whether it sees by infra-red, of which it learns apart from the day."""
+    learning: Learning | None
+    """Null unless it learns now."""
+    score: float | None
+    """Of its newest picture, -log10 P; null where none was judged."""
+    open_score: float | None
+    """From this score on an event begins."""
+    event_id: str | None
+    """Of the event that goes on."""
     restarts: int
     frames: int
     age_s: float | None
@@ -84,10 +123,28 @@ class Observed(Record, frozen=True, kw_only=True):
     reason: str
 
     @classmethod
-    def of(cls, status: CameraStatus) -> "Observed":
-        age_s = round(status.age_s, 3) if status.age_s is not None else None
+    def of(cls, status: CameraStatus, live: LiveView | None) -> "Observed":
+        learning = None
+        if live and live.stage == "learning":
+            learning = Learning(
+                percent=round(100 * live.learned_share, 1),
+                learned_s=round(live.learned_s, 1),
+                wanted_s=live.wanted_s,
+                left_s=round(live.left_s, 1) if live.left_s is not None else None,
+            )
         return cls(
-            phase=status.phase, restarts=status.restarts, frames=status.frames, age_s=age_s, reason=status.reason
+            phase=status.phase,
+            stage=live.stage if live else None,
+            fault=live.fault if live else None,
+            night=bool(live and live.night),
+            learning=learning,
+            score=round(live.score, 3) if live and live.score is not None else None,
+            open_score=live.open_score if live else None,
+            event_id=(live.event_id or None) if live else None,
+            restarts=status.restarts,
+            frames=status.frames,
+            age_s=round(status.age_s, 3) if status.age_s is not None else None,
+            reason=status.reason,
         )
 
 
@@ -110,7 +167,9 @@ class CameraOut(Record, frozen=True, kw_only=True):
     """Null where the manager does not answer: what is desired is carried out when it is back."""
 
     @classmethod
-    def of(cls, camera: CameraConfig, status: CameraStatus | None, *, with_url: bool) -> "CameraOut":
+    def of(
+        cls, camera: CameraConfig, status: CameraStatus | None, live: LiveView | None, *, with_url: bool
+    ) -> "CameraOut":
         return cls(
             id=camera.camera_id,
             name=camera.name,
@@ -123,8 +182,8 @@ class CameraOut(Record, frozen=True, kw_only=True):
             learn_s=camera.learn_s,
             analysis_fps=camera.analysis_fps,
             loop=camera.loop,
-            settings=camera.settings,
-            observed=Observed.of(status) if status else None,
+            settings=camera.settings if with_url else structs.replace(camera.settings, onvif_url=""),
+            observed=Observed.of(status, live) if status else None,
         )
 
 
@@ -135,6 +194,20 @@ class ProbeIn(Record, frozen=True, kw_only=True):
     username: Credential = ""
     password: Credential = ""
     settings: CameraSettings = CameraSettings()
+
+
+class DeviceIn(Record, frozen=True, kw_only=True):
+    """A device on the network to be asked what it offers: its address, its ONVIF URL or that of one of its streams."""
+
+    url: Url
+    username: Credential = ""
+    password: Credential = ""
+
+
+class PresetIn(Record, frozen=True, kw_only=True):
+    """Where a camera is to turn to, by the preset's name or token."""
+
+    preset: Token
 
 
 class ZonesIn(Record, frozen=True, kw_only=True):
@@ -157,6 +230,43 @@ class MinuteOut(Record, frozen=True, kw_only=True):
     mean: float | None
 
 
+class TriedEvent(Record, frozen=True, kw_only=True):
+    """An event that there would have been."""
+
+    began_at: str
+    duration_s: float
+    peak_score: float
+
+
+class SensitivityOut(Record, frozen=True, kw_only=True):
+    """What a camera's threshold stands for, and what another would have meant for the scores that are kept."""
+
+    per_day: float | None
+    """False events a day that this camera may raise; null: as many as the site's cameras may."""
+    site_per_day: float
+    now: Promise | None
+    """The threshold that holds; null where the camera never watched on this machine."""
+    tried: Promise
+    """The threshold that was asked for, by these scores; `stage` is "learning" where they are too few to say."""
+    watched_s: float
+    """Of the time that was looked at."""
+    before: int
+    """Events with the threshold that holds, found in these scores."""
+    after: int
+    """Events with the one that was asked for."""
+    events: list[TriedEvent]
+    """Those of `after`, the newest first, 200 at most."""
+    histogram: list[float]
+    """Seconds whose highest score lay in each bin; the last takes all that is beyond."""
+    bin_width: float
+
+
+class VersionIn(Record, frozen=True, kw_only=True):
+    """A version of what a camera learned, of the type of detection that it has."""
+
+    version: Annotated[int, Meta(ge=1, le=1_000_000_000)]
+
+
 class NormalityOut(Record, frozen=True, kw_only=True):
     """One version of what a camera learned."""
 
@@ -166,9 +276,15 @@ class NormalityOut(Record, frozen=True, kw_only=True):
     learned_s: float
     frames: int
     reason: str
+    """"learned", "drift" (it followed what slowly changed), or what was asked for."""
+    in_use: bool | None
+    """Null where inference does not answer."""
+    kept: bool | None
+    """Whether its file is there, to go back to."""
 
     @classmethod
-    def of(cls, one: NormalityVersion) -> "NormalityOut":
+    def of(cls, one: NormalityVersion, used: LearnedReply | None) -> "NormalityOut":
+        """`used` is what inference says of this type of detection."""
         return cls(
             vad_type=one.vad_type,
             version=one.version,
@@ -176,4 +292,6 @@ class NormalityOut(Record, frozen=True, kw_only=True):
             learned_s=one.learned_s,
             frames=one.frames,
             reason=one.reason,
+            in_use=used.state_version == one.version if used else None,
+            kept=one.version in used.versions if used else None,
         )

@@ -7,7 +7,9 @@
 There is a method for each operation of the OpenAPI document, named like it.
 """
 
-from collections.abc import Iterator
+import contextlib
+import re
+from collections.abc import Generator, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 from urllib.parse import quote
@@ -24,6 +26,9 @@ __all__ = ["ApiProblem", "Client"]
 
 T = TypeVar("T")
 TIMEOUT_S = 30.0
+_PART = re.compile(
+    rb"(?:\r\n)?--[^\r\n]+\r\n(?:[^\r\n]+\r\n)*?Content-Length: (\d+)\r\n(?:[^\r\n]+\r\n)*\r\n", re.IGNORECASE
+)
 
 
 class ApiProblem(HaetaeError):
@@ -63,11 +68,18 @@ class Client:
     # ---- requests
 
     def _send(self, method: str, path: str, body: Any = None, **query: Any) -> bytes:
+        return self._open(method, path, body, stream=False, **query).content
+
+    def _open(self, method: str, path: str, body: Any = None, *, stream: bool, **query: Any) -> httpx.Response:
+        """The answer, of which with `stream` nothing has been read yet: then it is to be closed."""
         asked = {name.rstrip("_"): _text(value) for name, value in query.items() if value is not None}
         content = msgspec.json.encode(body) if body is not None else None
         headers = {"Content-Type": "application/json"} if content is not None else {}
+        request = self._http.build_request(method, path, params=asked, content=content, headers=headers)
         try:
-            answer = self._http.request(method, path, params=asked, content=content, headers=headers)
+            answer = self._http.send(request, stream=stream)
+            if answer.status_code >= 400:
+                answer.read()
         except httpx.HTTPError as error:
             raise ApiProblem(
                 f"{self._http.base_url} does not answer: {error}",
@@ -78,7 +90,7 @@ class Client:
             ) from error
         if answer.status_code >= 400:
             raise _problem(answer)
-        return answer.content
+        return answer
 
     def _read(self, kind: type[T], method: str, path: str, body: Any = None, **query: Any) -> T:
         return msgspec.json.decode(self._send(method, f"/api/v1{path}", body, **query), type=kind)
@@ -142,6 +154,15 @@ class Client:
 
     def end_sessions(self) -> None:
         self._do("DELETE", "/auth/sessions")
+
+    def list_browsers(self) -> accounts.Browsers:
+        return self._read(accounts.Browsers, "GET", "/auth/browsers")
+
+    def add_browser(self, data: accounts.Subscription) -> accounts.Browser:
+        return self._read(accounts.Browser, "POST", "/auth/browsers", data)
+
+    def remove_browser(self, browser_id: str) -> None:
+        self._do("DELETE", f"/auth/browsers/{quote(browser_id)}")
 
     def get_ticket(self) -> accounts.Ticket:
         return self._read(accounts.Ticket, "POST", "/auth/ticket")
@@ -226,9 +247,27 @@ class Client:
     def probe_camera(self, data: cameras.ProbeIn) -> cameras.Probe:
         return self._read(cameras.Probe, "POST", "/cameras/probe", data)
 
+    def discover_cameras(self, wait_s: float = 3.0) -> list[cameras.OnvifFound]:
+        """The ONVIF devices on the networks of the machine that runs Haetae."""
+        return self._read(list[cameras.OnvifFound], "GET", "/cameras/discover", wait_s=wait_s)
+
+    def describe_device(self, data: cameras.DeviceIn) -> cameras.OnvifDevice:
+        return self._read(cameras.OnvifDevice, "POST", "/cameras/discover", data)
+
+    def list_presets(self, camera_id: str) -> list[cameras.OnvifPreset]:
+        return self._read(list[cameras.OnvifPreset], "GET", f"/cameras/{quote(camera_id)}/presets")
+
+    def go_to_preset(self, camera_id: str, preset: str) -> cameras.OnvifPreset:
+        data = cameras.PresetIn(preset=preset)
+        return self._read(cameras.OnvifPreset, "POST", f"/cameras/{quote(camera_id)}/presets", data)
+
     def get_snapshot(self, camera_id: str) -> bytes:
         """The newest picture as JPEG."""
         return self._send("GET", f"/api/v1/cameras/{quote(camera_id)}/snapshot")
+
+    def get_mjpeg(self, camera_id: str, **query: Any) -> Generator[bytes]:
+        """JPEG after JPEG, until it is closed; `size`, and at most `fps` a second."""
+        return _parts(self._open("GET", f"/api/v1/cameras/{quote(camera_id)}/mjpeg", stream=True, **query))
 
     def get_frame(self, camera_id: str, width: int = 640) -> bytes:
         """The newest picture as JPEG, no wider than `width` pixels."""
@@ -246,6 +285,13 @@ class Client:
 
     def list_scores(self, camera_id: str, **query: Any) -> list[cameras.MinuteOut]:
         return self._read(list[cameras.MinuteOut], "GET", f"/cameras/{quote(camera_id)}/scores", **query)
+
+    def get_sensitivity(self, camera_id: str, **query: Any) -> cameras.SensitivityOut:
+        """`per_day` to be tried, and over how many `days`."""
+        return self._read(cameras.SensitivityOut, "GET", f"/cameras/{quote(camera_id)}/sensitivity", **query)
+
+    def use_normality(self, camera_id: str, data: cameras.VersionIn) -> list[cameras.NormalityOut]:
+        return self._read(list[cameras.NormalityOut], "POST", f"/cameras/{quote(camera_id)}/normality/use", data)
 
     def list_normality(self, camera_id: str) -> list[cameras.NormalityOut]:
         return self._read(list[cameras.NormalityOut], "GET", f"/cameras/{quote(camera_id)}/normality")
@@ -302,6 +348,9 @@ class Client:
     def give_feedback(self, event_id: str, data: events.FeedbackIn) -> events.EventDetailOut:
         return self._read(events.EventDetailOut, "POST", f"/events/{quote(event_id)}/feedback", data)
 
+    def undo_feedback(self, event_id: str) -> events.EventDetailOut:
+        return self._read(events.EventDetailOut, "DELETE", f"/events/{quote(event_id)}/feedback")
+
     # ---- statistics
 
     def get_statistics(self, **query: Any) -> statistics.StatisticsOut:
@@ -309,6 +358,9 @@ class Client:
 
     def get_trends(self, **query: Any) -> statistics.TrendOut:
         return self._read(statistics.TrendOut, "GET", "/stats/trends", **query)
+
+    def export_statistics(self, **query: Any) -> bytes:
+        return self._send("GET", "/api/v1/stats/export", **query)
 
     # ---- notifications
 
@@ -381,6 +433,20 @@ def _text(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [str(one) for one in cast("list[Any]", value)]
     return str(value)
+
+
+def _parts(answer: httpx.Response) -> Generator[bytes]:
+    """The bodies of a multipart/x-mixed-replace answer, each of which tells its length."""
+    kept = b""
+    with contextlib.closing(answer):
+        for chunk in answer.iter_bytes():
+            kept += chunk
+            while found := _PART.match(kept):
+                end = found.end() + int(found[1])
+                if len(kept) < end:
+                    break
+                yield kept[found.end() : end]
+                kept = kept[end:]
 
 
 def _problem(answer: httpx.Response) -> ApiProblem:

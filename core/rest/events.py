@@ -34,6 +34,7 @@ class MediaKind(enum.StrEnum):
     CLEAN = "clean"
     """The picture without the heat map on it."""
     HEATMAP = "heatmap"
+    TURNED = "turned"
     CLIP = "clip"
     EVIDENCE = "evidence"
     """What was measured, as JSON."""

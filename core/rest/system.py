@@ -38,8 +38,13 @@ class ProcessOut(Record, frozen=True, kw_only=True):
     name: str
     pid: int
     phase: str
+    reason: str
+    """Why it is in that phase; "" where that needs no saying."""
     count: int
     age_s: float
+    uptime_s: float
+    restarts: int
+    """How often it began again after an end that nobody asked for, since the last start that somebody did."""
     memory_mb: float | None
     """Private memory; null where the process is gone."""
 
@@ -79,6 +84,8 @@ class SystemOut(Record, frozen=True, kw_only=True):
     time_zone: str
     versions: dict[str, str]
     processes: list[ProcessOut]
+    missing: list[str]
+    """Processes that should run and have not said so: without them, what looks quiet may not be looked at."""
     rings: list[RingOut]
     inference: dict[str, Any] | None
     """Counters and models; null where the inference process does not answer."""

@@ -37,6 +37,7 @@ __all__ = [
     "Pong",
     "ScoreReply",
     "ScoreRequest",
+    "UseVersion",
 ]
 
 
@@ -98,6 +99,8 @@ class ScoreRequest(Message, frozen=True, kw_only=True):
     lossless: bool = False
     priority: Annotated[int, msgspec.Meta(ge=0, le=3)] = 2
     weight: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 1.0
+    ordinary_below: float = 0.0
+    """The score under which the frame is ordinary, to be learned on from; 0 where something unusual goes on."""
 
 
 class ScoreReply(Message, frozen=True, kw_only=True):
@@ -143,6 +146,14 @@ class ForgetState(Message, frozen=True, kw_only=True):
     normality_id: str
 
 
+class UseVersion(Message, frozen=True, kw_only=True):
+    """Score with a version that was saved before, from now on. Answered by LearnedReply."""
+
+    vad_type: str
+    normality_id: str
+    version: Annotated[int, msgspec.Meta(ge=1)]
+
+
 class GetState(Message, frozen=True, kw_only=True):
     """Is there a normality state? Answered by LearnedReply, with state "learning" and version 0 where there is none."""
 
@@ -162,6 +173,10 @@ class LearnedReply(Message, frozen=True, kw_only=True):
     file: str = ""
     """Of the version just saved, beneath the states folder; "" where none was."""
     sha256: str = ""
+    reason: str = "learned"
+    """Why this version was made, or is used again: "learned", "drift", "rolled back"."""
+    versions: tuple[int, ...] = ()
+    """All that are kept, the oldest first."""
 
 
 class AnalyzeRequest(Message, frozen=True, kw_only=True):
@@ -181,6 +196,9 @@ class AnalyzeReply(Message, frozen=True, kw_only=True):
     """The audit trail, with what each step took in and gave out."""
     recheck_s: float = 0.0
     """Ask once more after so many seconds, with newer key frames; 0: it is decided."""
+    turn_to: str = ""
+    """The preset that the camera is to be turned to for `turn_s` seconds; "" where it is to stay."""
+    turn_s: float = 0.0
 
 
 class GetStatistics(Message, frozen=True, kw_only=True):
@@ -205,6 +223,8 @@ class InferenceStatistics(Message, frozen=True, kw_only=True):
     """Batches that failed whole and were run again in halves."""
     batch_ms: dict[str, dict[int, float]] = {}
     """VAD type -> rows -> what a batch of that size takes."""
+    vad_types: tuple[str, ...] = ()
+    """Types of detection that there are."""
     models: dict[str, dict[str, float]]
     """Model key -> bytes and seconds by name."""
 
@@ -258,7 +278,9 @@ class CameraStatuses(Message, frozen=True, kw_only=True):
     cameras: list[CameraStatus]
 
 
-InferenceRequest = ScoreRequest | FinishLearning | ForgetState | GetState | AnalyzeRequest | GetStatistics | Ping
+InferenceRequest = (
+    ScoreRequest | FinishLearning | ForgetState | UseVersion | GetState | AnalyzeRequest | GetStatistics | Ping
+)
 InferenceReply = ScoreReply | LearnedReply | AnalyzeReply | InferenceStatistics | Pong | ErrorReply
 LoggerRequest = LogEvents | LogHistory | InterruptOpen | Ping
 LoggerReply = Done | Pong | ErrorReply

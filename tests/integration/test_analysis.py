@@ -1,6 +1,8 @@
 """Events are judged beside the scoring of frames, by whoever is configured, and can be judged again later."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -13,12 +15,14 @@ import zmq
 
 from bench.fake_vlm import FakeVlm, Said
 from bench.flows import Inference, make_event, make_evidence, measure_crowd
+from bench.tiny_vlm import make_llava
 from core.config import FlowsConfig
 from core.db import make_engine, upgrade
 from core.db.events import get_event, upsert_events
 from core.events import AnalysisStatus, EventMedia, Severity, Verdict, VlmType
 from core.events.evidence import Evidence, Scene
-from core.wire.messages import AnalyzeReply, AnalyzeRequest
+from core.wire.messages import AnalyzeReply, AnalyzeRequest, GetStatistics, Ping, Pong
+from core.wire.rpc import RequestClient
 from workers.inference.analysts import decide
 from workers.inference.flows import Policy
 from workers.inference.pool import ResourcePool
@@ -31,7 +35,7 @@ from workers.process import process_environment
 def judged():
     """An inference process that asks a scripted server."""
     with FakeVlm(Said()) as server, tempfile.TemporaryDirectory(prefix="haetae-t-") as folder, zmq.Context() as context:
-        inference = Inference(Path(folder), server.url, context)
+        inference = Inference(Path(folder), server.url, context, nice=0)
         yield inference, server
         inference.close()
 
@@ -84,6 +88,55 @@ def test_a_dead_server_costs_the_event_nothing(judged):
     assert reply.analysis.source == "rules/2"
     assert reply.analysis.needs_review
     assert reply.severity is Severity.MEDIUM
+
+
+def test_a_model_process_that_is_killed_costs_the_event_nothing(judged):
+    inference, server = judged
+    server.script = [Said(wait_s=20)]
+    request = AnalyzeRequest(event=make_event("gate"), evidence=make_evidence(inference.config.media_dir))
+    with zmq.Context() as context:
+        analysis = RequestClient(context, inference.config.endpoint("analysis"), Pong)
+        first = analysis.call(Ping(), 20.0)
+        asked = inference.client.send(request, 20.0)
+        wait_until(lambda: server.bodies)
+        os.kill(first.pid, signal.SIGKILL)
+        ((answered, reply),) = inference.client.receive(20.0)
+        assert answered == asked
+        assert (reply.analysis.status, reply.analysis.reason_code) == (AnalysisStatus.UNREACHABLE, "process_died")
+        assert (reply.analysis.source, reply.severity) == ("rules/2", Severity.MEDIUM)
+        server.script = [Said()]
+        assert analysis.call(Ping(), 20.0).pid != first.pid
+        analysis.close()
+    assert ask(inference).analysis.source == "openai/scripted"
+
+
+def test_a_model_in_a_local_folder_judges_in_a_process_of_its_own(tmp_path):
+    model = make_llava(tmp_path / "llava")
+    with tempfile.TemporaryDirectory(prefix="haetae-t-") as folder, zmq.Context() as context:
+        inference = Inference(Path(folder), model, context, nice=0)
+        try:
+            first = ask(inference)
+            if first.analysis.source == "rules/2":  # it was still being loaded
+                assert (first.analysis.status, first.analysis.reason_code) == (AnalysisStatus.SKIPPED, "loading")
+            wait_until(lambda: ask(inference).analysis.source == "transformers/llava", 60)
+            wait_until(lambda: any(key.startswith("vlm/transformers/") for key in models_of(inference)))
+            (sizes,) = (one for key, one in models_of(inference).items() if key.startswith("vlm/"))
+            assert sizes["parameter_bytes"] > 500_000
+            assert models_of(inference)["analysis"]["cpu_resident"] > 100e6
+            assert models_of(inference)["process"]["cpu_resident"] > 0
+        finally:
+            inference.close()
+
+
+def models_of(inference: Inference) -> dict[str, dict[str, float]]:
+    return inference.client.call(GetStatistics(), 5.0).models
+
+
+def wait_until(holds, seconds: float = 20.0) -> None:
+    give_up = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < give_up
+        time.sleep(0.02)
 
 
 @pytest.fixture

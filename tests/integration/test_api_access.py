@@ -21,6 +21,8 @@ PUBLIC, ANY_KEY = "public", "any key"
 
 # operation -> (least role, scope of keys | None: no keys | ANY_KEY, whether it is about a camera)
 ROUTES: dict[str, tuple] = {
+    "getPage": (PUBLIC,),
+    "getPageFile": (PUBLIC,),
     "getHealth": (PUBLIC,),
     "getReadiness": (PUBLIC,),
     "getSetUpState": (PUBLIC,),
@@ -35,6 +37,9 @@ ROUTES: dict[str, tuple] = {
     "endSession": (V, None, False),
     "endSessions": (V, None, False),
     "getTicket": (V, None, False),
+    "listBrowsers": (V, None, False),
+    "addBrowser": (V, None, False),
+    "removeBrowser": (V, None, False),
     "beginSecondFactor": (V, None, False),
     "confirmSecondFactor": (V, None, False),
     "removeSecondFactor": (V, None, False),
@@ -60,13 +65,20 @@ ROUTES: dict[str, tuple] = {
     "stopCamera": (O, S.CAMERAS_WRITE, True),
     "learnCamera": (O, S.CAMERAS_WRITE, True),
     "probeCamera": (A, S.CAMERAS_WRITE, False),
+    "discoverCameras": (A, S.CAMERAS_WRITE, False),
+    "describeDevice": (A, S.CAMERAS_WRITE, False),
+    "listPresets": (V, S.CAMERAS_READ, True),
+    "goToPreset": (O, S.CAMERAS_WRITE, True),
     "getSnapshot": (V, S.MEDIA_READ, True),
     "getFrame": (V, S.MEDIA_READ, True),
+    "getMjpeg": (V, S.MEDIA_READ, True),
     "listZones": (V, S.CAMERAS_READ, True),
     "setZones": (A, S.CAMERAS_WRITE, True),
     "listCameraStates": (V, S.CAMERAS_READ, True),
     "listScores": (V, S.CAMERAS_READ, True),
+    "getSensitivity": (V, S.CAMERAS_READ, True),
     "listNormality": (V, S.CAMERAS_READ, True),
+    "useNormality": (O, S.CAMERAS_WRITE, True),
     "listGroups": (V, S.CAMERAS_READ, False),
     "createGroup": (A, S.CAMERAS_WRITE, False),
     "replaceGroup": (A, S.CAMERAS_WRITE, False),
@@ -79,9 +91,11 @@ ROUTES: dict[str, tuple] = {
     "undoAcknowledgement": (O, S.EVENTS_WRITE, True),
     "lockEvent": (O, S.EVENTS_WRITE, True),
     "giveFeedback": (O, S.EVENTS_WRITE, True),
+    "undoFeedback": (O, S.EVENTS_WRITE, True),
     "getEventMedia": (V, S.MEDIA_READ, True),
     "getStatistics": (V, S.STATS_READ, False),
     "getTrends": (V, S.STATS_READ, False),
+    "exportStatistics": (V, S.STATS_READ, False),
     "listChannels": (A, S.NOTIFICATIONS_READ, False),
     "createChannel": (A, S.NOTIFICATIONS_WRITE, False),
     "getChannel": (A, S.NOTIFICATIONS_READ, False),
@@ -109,8 +123,11 @@ BODIES: dict[str, object] = {
     "changeCamera": {"name": "renamed"},
     "lockEvent": {"locked": True},
     "giveFeedback": {"verdict": "normal"},
+    "useNormality": {"version": 1},
     "changeMe": {"preferences": {"theme": "dark"}},
+    "goToPreset": {"preset": "1"},
 }
+QUERIES = {"discoverCameras": "?wait_s=0.2"}
 PEOPLE = {"viewer-a": V, "viewer-b": V, "operator": O, "admin": A}
 
 
@@ -171,6 +188,7 @@ def ask(client, site: Site, handlers, name: str, camera_id: str, **headers: str)
         path = path.replace(*part)
     while "{" in path:
         path = path[: path.index("{")] + nobody + path[path.index("}") + 1 :]
+    path += QUERIES.get(name, "")
     body = {}
     if method in {"POST", "PUT", "PATCH"}:
         headers["content-type"] = "application/json"
@@ -249,7 +267,7 @@ def test_the_cookie_for_pictures_reads_pictures_only(client, site, handlers, nam
         return
     cookie = f"{MEDIA_COOKIE}={site.token('admin', kind=TokenKind.MEDIA)}"
     answer = ask(client, site, handlers, name, OWN, cookie=cookie)
-    if name in {"getSnapshot", "getFrame", "getEventMedia"}:
+    if name in {"getSnapshot", "getFrame", "getMjpeg", "getEventMedia"}:
         assert answer.status_code in {200, 503}
     else:
         assert answer.status_code == 401, name

@@ -10,9 +10,14 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.hashes import SHA1
 from cryptography.hazmat.primitives.twofactor.totp import TOTP
+from sqlalchemy import select
 
 from api.auth.routes import REFRESH_COOKIE
+from core.db.push import push_targets
+from core.db.sessions import revoke_sessions
+from core.db.tables import PushSubscriptionRow
 from core.security.permissions import Role
+from core.security.secrets import SecretBox
 from core.security.tokens import Claims, KeyRing, TokenKind
 from tests.api import OWN, PASSWORD, Site, run_api
 
@@ -334,3 +339,60 @@ def test_too_many_requests_are_refused_for_a_while(config):
             refused = client.get(f"{AUTH}/me", headers=headers)
         assert int(refused.headers["retry-after"]) >= 1
     site.close()
+
+
+def test_browsers_are_kept_per_user_the_newest_twenty(plain):
+    client, site = plain
+    site.add_user("lee", Role.VIEWER)
+    mine, other = bearer(site.token("kim")), bearer(site.token("lee"))
+    told = client.get(f"{AUTH}/browsers", headers=mine).json()
+    assert (told["served"], told["browsers"], len(told["public_key"])) == (False, [], 87)
+    made = []
+    for number in range(22):
+        wanted = {"endpoint": f"https://push.example/{number}", "p256dh": "BKey", "auth": "c2VjcmV0"}
+        answer = client.post(f"{AUTH}/browsers", json=wanted, headers=mine)
+        assert answer.status_code == 201, answer.text
+        made.append(answer.json()["id"])
+    known = [one["id"] for one in client.get(f"{AUTH}/browsers", headers=mine).json()["browsers"]]
+    assert known == made[2:]
+    assert client.delete(f"{AUTH}/browsers/{made[-1]}", headers=other).status_code == 404
+    # whoever uses that browser next takes it over
+    again = client.post(f"{AUTH}/browsers", json=wanted, headers=other).json()["id"]
+    assert again == made[-1]
+    assert client.delete(f"{AUTH}/browsers/{again}", headers=mine).status_code == 404
+    assert client.delete(f"{AUTH}/browsers/{again}", headers=other).status_code == 204
+    assert client.get(f"{AUTH}/browsers", headers=other).json()["browsers"] == []
+    for wrong in ({"endpoint": "http://push.example/1"}, {"endpoint": "https://a@b/1"}, {"auth": "not base64!"}):
+        assert client.post(f"{AUTH}/browsers", json=wanted | wrong, headers=mine).status_code == 400
+
+
+def test_a_browser_is_told_no_more_once_its_login_is_revoked(plain):
+    client, site = plain
+    logins = [bearer(log_in(client).json()["access_token"]) for _ in range(4)]
+    browsers = [
+        client.post(
+            f"{AUTH}/browsers",
+            json={"endpoint": f"https://push.example/{n}", "p256dh": "BKey", "auth": "c2VjcmV0"},
+            headers=login,
+        ).json()["id"]
+        for n, login in enumerate(logins)
+    ]
+
+    def told() -> list[str]:
+        return [one.id for one in push_targets(site.engine, SecretBox(site.config.secrets_dir), None)]
+
+    assert told() == browsers
+    assert client.post(f"{AUTH}/logout", headers=logins[0]).status_code == 204
+    assert told() == browsers[1:]
+    me = site.users["kim"]
+    with site.engine.connect() as connection:
+        query = select(PushSubscriptionRow.session_id).where(PushSubscriptionRow.id == browsers[1])
+        session = connection.execute(query).scalar_one()
+    assert client.delete(f"{AUTH}/sessions/{session}", headers=logins[3]).status_code == 204
+    assert told() == browsers[2:]
+    new = {"current": PASSWORD, "new": "six quiet rivers"}
+    assert client.post(f"{AUTH}/password", json=new, headers=logins[3]).status_code == 204
+    assert told() == browsers[3:]
+    with site.engine.begin() as connection:
+        revoke_sessions(connection, me, at=site.now(), reason="test")
+    assert told() == []

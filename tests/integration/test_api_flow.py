@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from core.heartbeat import read_heartbeat
+from core.process import EXPECTED
 from core.security.permissions import Role
 from tests.api import Site, run_api
 from tests.integration.test_kill import EAGER
@@ -52,7 +53,7 @@ def running(config):
 
 
 @pytest.mark.timeout(180)
-def test_from_a_camera_to_an_acknowledged_event(running):
+def test_from_a_camera_to_an_acknowledged_event(running, config):
     client, _ = running
     assert client.get("/readyz").json()["ready"] is True
     made = client.post(
@@ -74,15 +75,32 @@ def test_from_a_camera_to_an_acknowledged_event(running):
     assert picture.headers["content-type"] == "image/jpeg"
     assert picture.content[:2] == b"\xff\xd8"
     assert float(picture.headers["x-frame-age"]) < 5
-    rings = client.get(f"{API}/system").json()["rings"]
-    assert {ring["stream"] for ring in rings} == {"main", "analysis"}
+    system = client.get(f"{API}/system").json()
+    assert {ring["stream"] for ring in system["rings"]} == {"main", "analysis"}
+    beating = {one["name"] for one in system["processes"]}
+    assert {"manager", "api"} <= beating
+    assert system["missing"] == [name for name in EXPECTED if name not in beating] != []
 
     measured = client.get("/metrics").text
     assert 'heartbeat_age_seconds{process="manager"}' in measured
     assert 'haetae_api_answers_total{status="2xx"}' in measured
+    of_event = f"{API}/events/{events[0]['id']}/feedback"
+    said = client.post(of_event, json={"verdict": "normal"})
+    assert (said.status_code, said.json()["feedback"][0]["undone_at"]) == (201, None)
+    log = config.logs_dir / "camera-plaza.log"
+    until("the camera hears of it", lambda: '"normal_events": 1' in log.read_text().replace('":1', '": 1'))
+    assert client.delete(of_event).json()["feedback"][0]["undone_by"] == "kim"
+    assert client.delete(of_event).status_code == 409
+    until("it is taken back", lambda: '"normal_events": 0' in log.read_text().replace('":0', '": 0'))
     anew = client.post(f"{API}/cameras/plaza/learn")
     assert anew.status_code == 200
     until("it learns anew", lambda: phase() == "learning")
+    [version] = client.get(f"{API}/cameras/plaza/normality").json()
+    assert (version["version"], version["in_use"], version["kept"]) == (1, False, True)
+    back = client.post(f"{API}/cameras/plaza/normality/use", json={"version": 1})
+    assert [one["in_use"] for one in back.json()] == [True]
+    until("it judges by what it knew", lambda: phase() in {"watching", "provisional"})
+    assert client.post(f"{API}/cameras/plaza/normality/use", json={"version": 9}).status_code == 409
 
     stopped = client.post(f"{API}/cameras/plaza/stop")
     assert (stopped.status_code, stopped.json()["enabled"]) == (200, False)
@@ -125,6 +143,14 @@ def test_from_a_camera_to_an_acknowledged_event(running):
     today = client.get(f"{API}/events", params={"date": datetime.now(UTC).date().isoformat(), "limit": 500}).json()
     assert len(today["events"]) == len(events)
 
+    tried = client.get(f"{API}/cameras/plaza/sensitivity?per_day=4").json()
+    assert (tried["per_day"], tried["site_per_day"], tried["tried"]["per_day"]) == (None, 24.0, 4.0)
+    assert tried["now"]["stage"] == "learning"
+    assert (sum(tried["histogram"]), tried["after"]) == (tried["watched_s"], len(tried["events"]))
+    settings = {**client.get(f"{API}/cameras/plaza").json()["settings"], "false_events_per_day": 4}
+    assert client.patch(f"{API}/cameras/plaza", json={"settings": settings}).status_code == 200
+    assert client.get(f"{API}/cameras/plaza/sensitivity").json()["per_day"] == 4.0
+
     assert client.delete(f"{API}/cameras/plaza").status_code == 204
     assert client.get(f"{API}/cameras/plaza").status_code == 404
     assert client.get(f"{API}/events/{shown['id']}").status_code == 200
@@ -133,6 +159,9 @@ def test_from_a_camera_to_an_acknowledged_event(running):
         "camera.created",
         "camera.stopped",
         "camera.learns_anew",
+        "camera.version_used",
+        "event.feedback",
+        "event.feedback_undone",
         "camera.probed",
         "camera.removed",
         "events.acknowledged",

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 
 def test_the_frame_bench_runs_and_accepts_no_torn_frame():
@@ -36,6 +37,21 @@ def test_the_inference_bench_runs_and_answers_every_request():
     assert found["heavy"]["overload"]["failed"] == 0
 
 
+def test_the_device_bench_runs_every_type_that_has_a_net_or_says_that_there_is_no_such_device():
+    command = [sys.executable, "-m", "bench.inference", "--json", "--quick", "--device"]
+    done = subprocess.run([*command, "cpu"], capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found.pop("device") == "cpu"
+    assert "synthetic" in found
+    for name, batches in found.items():
+        assert all(row["over_plain"] > 0 for row in batches.values()), name
+    if not torch.cuda.is_available():
+        refused = subprocess.run([*command, "cuda"], capture_output=True, text=True, timeout=60, check=False)
+        assert refused.returncode == 1
+        assert "no CUDA device is at hand" in refused.stderr
+
+
 def test_the_pipeline_bench_runs_on_real_footage(clips):
     command = [sys.executable, "-m", "bench.pipeline", "--json", "--quick", "--data", str(clips.parent)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
@@ -44,6 +60,17 @@ def test_the_pipeline_bench_runs_on_real_footage(clips):
     for scene in ("still", "moving"):
         assert found[scene]["cpu_over_decode"] > 0
         assert found[scene]["age_p99_ms"] > 0
+
+
+@pytest.mark.timeout(200)
+def test_the_soak_runs_and_nothing_of_a_running_house_grows():
+    command = [sys.executable, "-m", "bench.soak", "--json", "--quick"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=190, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout)
+    assert found["simulated_minutes"] > 0.3
+    assert found["events"] > 0
+    assert {"api", "camera-soak-0", "inference", "logger", "manager", "notifier", "watchdog"} <= set(found["processes"])
 
 
 def test_the_report_tells_medians_spreads_aims_and_what_was_left_out(tmp_path):
@@ -122,3 +149,14 @@ def test_the_promise_bench_runs_and_promises_nothing_from_some_minutes():
     found = json.loads(done.stdout)
     assert found["asked_24"]["promise"]["stage"] == "learning"
     assert found["asked_24"]["anomalies"]
+
+
+def test_the_stream_bench_runs_and_encodes_once_a_tick():
+    command = [sys.executable, "-m", "bench.stream", "--json", "--quick"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["encodes_per_tick"] == pytest.approx(1.0, abs=0.05)
+    assert found["lost_sockets"] == 0
+    assert found["frames_s"] > 0.7 * found["frames_s_wanted"]
+    assert found["event_p99_ms"] > 0

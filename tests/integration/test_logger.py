@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import zmq
+from sqlalchemy import Engine
 
 from core.db import make_engine
 from core.db.event_pages import EventFilter, iterate_events
@@ -97,6 +98,13 @@ def outbox(config) -> Iterator[EventOutbox]:
         made.close(0)
 
 
+def open_reader(config) -> Engine:
+    """Of the database, once it is migrated: the logger acknowledges what its journal has before that."""
+    path = config.data_dir / "haetae.db"
+    until("the database is migrated", lambda: path.exists() and "events" in tables(path))
+    return make_engine(config.database_url)
+
+
 def drain(outbox: EventOutbox, timeout_s: float = 20) -> None:
     deadline = time.monotonic() + timeout_s
     while outbox.pending and time.monotonic() < deadline:
@@ -113,7 +121,7 @@ def test_an_event_goes_from_the_outbox_to_database_and_feed(config, logger, outb
         drain(outbox)
         outbox.log_event(closed)
         drain(outbox)
-        reader = make_engine(config.database_url)
+        reader = open_reader(config)
         until("the event is stored", lambda: get_event(reader, event.id) == closed)
         [*_, (topic, sequence, told)] = feed.receive(5)
         assert (topic, told.event) == ("gate", closed)
@@ -137,7 +145,7 @@ def test_no_acknowledged_event_is_lost_when_the_logger_is_killed_at_random(confi
             logger.start()
     drain(outbox)
     assert logger.stop() == 0
-    reader = make_engine(config.database_url)
+    reader = open_reader(config)
     assert {stored.event.id for stored in iterate_events(reader, EventFilter())} == {event.id for event in sent}
     assert count_events(reader) == len(sent)
     reader.dispose()
@@ -156,7 +164,7 @@ def test_what_a_killed_sender_left_in_its_spool_is_sent_by_the_next(config):
         drain(second)
         second.close(1)
     assert logger.stop() == 0
-    reader = make_engine(config.database_url)
+    reader = open_reader(config)
     assert get_event(reader, event.id) == event
     reader.dispose()
 
@@ -168,7 +176,7 @@ def test_what_a_dead_camera_left_open_is_interrupted_at_its_last_update(config, 
     outbox.interrupt_open()
     newer = make_event(6, began_at="2099-01-01T00:00:00.000000Z")
     outbox.log_event(newer)
-    reader = make_engine(config.database_url)
+    reader = open_reader(config)
 
     def interrupted() -> bool:
         outbox.pump(0.05)
@@ -186,14 +194,12 @@ def test_what_a_dead_camera_left_open_is_interrupted_at_its_last_update(config, 
 
 def test_a_locked_database_delays_and_loses_nothing(config, logger, outbox):
     event = make_event()
-    path = config.data_dir / "haetae.db"
-    until("the database is migrated", lambda: path.exists() and "events" in tables(path))
-    with sqlite3.connect(path, isolation_level=None) as blocker:
+    reader = open_reader(config)
+    with sqlite3.connect(config.data_dir / "haetae.db", isolation_level=None) as blocker:
         blocker.execute("BEGIN IMMEDIATE")
         outbox.log_event(event)
         drain(outbox)  # acknowledged, though nothing can be committed
         blocker.execute("ROLLBACK")
-    reader = make_engine(config.database_url)
     until("it is stored after all", lambda: get_event(reader, event.id))
     reader.dispose()
 

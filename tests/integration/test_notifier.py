@@ -14,6 +14,7 @@ import msgspec
 import pytest
 from sqlalchemy import Engine
 
+from core.alarms import Alarm, clear_alarm, raise_alarm
 from core.cameras import CameraConfig, CameraPhase
 from core.cameras.history import CameraStateChange
 from core.clock import utc_iso
@@ -215,6 +216,23 @@ def test_a_camera_that_does_not_watch_is_told_and_so_is_its_return(site):
     assert (down["occasion"], up["occasion"]) == ("down", "up")
     assert down["subject"] == "Main gate does not watch"
     assert down["health"]["reason"] == "no route to host"
+
+
+def test_a_process_of_our_own_in_trouble_is_told_once_and_so_is_its_end(site):
+    run_dir = site.config.run_dir
+    with HookServer() as server:
+        channel = site.channel(WebhookSettings(url=server.url()))
+        site.rule(channel, conditions=HealthConditions(for_s=0), language="en")
+        site.rule(channel, conditions=HealthConditions(for_s=0, cameras=("gate",)), name="one camera")
+        raise_alarm(run_dir, Alarm(process="logger", since=utc_iso(datetime.now(UTC)), reason="it ended 5 times"))
+        with site.notifier():
+            until(lambda: server.requests, "the alarm is told")
+            clear_alarm(run_dir, "logger")
+            until(lambda: len(server.requests) == 2, "its end is told")
+    down, up = (request.json for request in server.requests)
+    assert (down["occasion"], up["occasion"]) == ("process", "process_up")
+    assert down["subject"] == "The process logger is in trouble"
+    assert "it ended 5 times" in down["text"]
 
 
 def test_an_escalation_is_sent_unless_somebody_took_note(site):

@@ -18,7 +18,9 @@ import pytest
 from core.cameras import CameraSettings, Transport
 from core.errors import SourceError
 from tests import rtsp
+from tests.servers import Certificate
 from workers.camera.sources import Source, SourceOptions, open_source
+from workers.camera.sources.stream import StreamSource
 
 SECRET = "p@ss/w:rd"
 QUOTED = "p%40ss%2Fw%3Ard"
@@ -81,6 +83,29 @@ def test_right_credentials_open_and_wrong_ones_are_told_and_never_shown(digest):
             assert "guessed" not in str(caught.value) + caught.value.hint
     finally:
         camera.close()
+
+
+@pytest.mark.parametrize("codec", ["h264", "h265"])
+def test_rtsps_gives_moving_pictures_whatever_the_certificate_unless_it_is_to_be_verified(tmp_path, codec, monkeypatch):
+    rtsp.needed()
+    own = Certificate(tmp_path)
+    camera = rtsp.RtspCamera(codec=codec, cert=str(own.cert), key=str(own.key))
+    url = f"rtsps://localhost:{camera.port}/cam"
+    try:
+        taken = take(open_source(url, options()), 5)
+        assert (taken[0][1] != taken[-1][1]).any()
+        if codec == "h264":
+            with pytest.raises(SourceError, match="no certificate that is trusted"):
+                open_source(url, options(verify_tls=True))
+            monkeypatch.setenv("SSL_CERT_FILE", str(own.cert))
+            assert len(take(open_source(url, options(verify_tls=True)), 2)) == 2
+    finally:
+        camera.close()
+
+
+def test_a_camera_without_tls_is_not_spoken_to_with_it(camera):
+    with pytest.raises(SourceError):
+        open_source(camera.url.replace("rtsp:", "rtsps:"), options())
 
 
 def test_an_unknown_path_is_told(camera):
@@ -173,7 +198,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def get_mjpeg(self, count: int = 1000, *, stall: bool = False) -> None:
+    def get_mjpeg(self, count: int = 1000, *, stall: bool = False, every_s: float = 0.02) -> None:
         self.answer("multipart/x-mixed-replace; boundary=frame")
         for number in range(count):
             width = 96 if self.path == "/wide" and number > 4 else 64
@@ -181,10 +206,13 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(body))
             self.wfile.write(body + b"\r\n")
             self.wfile.flush()
-            if self.stopped.wait(0.02):
+            if self.stopped.wait(every_s):
                 return
         if stall:
             self.stopped.wait(20)
+
+    def get_slow(self) -> None:
+        self.get_mjpeg(every_s=0.2)
 
     def get_wide(self) -> None:
         self.get_mjpeg()
@@ -260,6 +288,15 @@ def test_mjpeg_gives_moving_pictures(web):
     assert (source.info.width, source.info.height, source.info.codec) == (64, 48, "mjpeg")
     taken = take(source, 10)
     assert len({picture[0, 0] for _, picture in taken}) == 10
+
+
+def test_mjpeg_has_no_stamps_and_keeps_the_time_of_the_clock(web):
+    source = open_source(f"{web}/slow", options())
+    begun = time.monotonic()
+    at = [(frame.media_s, time.monotonic() - begun) for frame in itertools.islice(source.frames(), 12)]
+    source.close()
+    assert at[-1][0] - at[1][0] == pytest.approx(at[-1][1] - at[1][1], abs=0.2), "five pictures a second, not 25"
+    assert at[-1][0] - at[1][0] > 1.5
 
 
 def test_mjpeg_may_change_its_size(web):
@@ -375,3 +412,51 @@ def test_a_rotated_camera_is_turned(web):
     source = open_source(f"{web}/mjpeg", options(rotation=90))
     assert (source.info.width, source.info.height) == (48, 64)
     assert take(source, 1)[0][1].shape == (96, 48)
+
+
+# ---- devices
+
+
+def test_what_is_no_video_device_is_told():
+    with pytest.raises(SourceError, match="/dev/null gives no video"):
+        open_source("v4l2:///dev/null", options())
+    with pytest.raises(SourceError, match="no device /dev/video987"):
+        open_source("/dev/video987", options())
+
+
+def test_raw_pictures_as_most_usb_cameras_give_them_are_decoded(tmp_path):
+    """Of a device all but the device itself."""
+    with av.open(str(tmp_path / "raw.nut"), "w") as container:
+        stream = container.add_stream("rawvideo", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuyv422"
+        for number in range(4):
+            picture = np.full((48, 64, 3), 60 * number, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuyv422")))
+    source = StreamSource("/dev/video0", av.open(str(tmp_path / "raw.nut")), options())
+    assert (source.info.width, source.info.height, source.info.codec) == (64, 48, "rawvideo")
+    assert len({int(picture[0, 0]) for _, picture in take(source, 4)}) == 4
+
+
+@pytest.mark.skipif(not Path("/dev/video0").exists(), reason="no video device here: v4l2loopback or a USB camera")
+def test_a_video_device_gives_pictures():
+    source = open_source("/dev/video0", options())
+    assert len(take(source, 5)) == 5
+
+
+def test_the_certificate_of_an_https_camera_is_verified_where_it_is_to_be(tmp_path, monkeypatch):
+    own = Certificate(tmp_path)
+    Handler.folder, Handler.stopped = tmp_path, threading.Event()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.socket = own.context().wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    url = f"https://localhost:{server.server_port}/mjpeg"
+    try:
+        assert len(take(open_source(url, options()), 2)) == 2
+        with pytest.raises(SourceError, match="certificate"):
+            open_source(url, options(verify_tls=True))
+        monkeypatch.setenv("SSL_CERT_FILE", str(own.cert))
+        assert len(take(open_source(url, options(verify_tls=True)), 2)) == 2
+    finally:
+        Handler.stopped.set()
+        server.shutdown()
+        server.server_close()

@@ -5,8 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.cameras.urls import SourceKind, check_url, open_url, parse_url, seal_url
+from core.cameras import CameraConfig
+from core.cameras.model import CameraSettings
+from core.cameras.urls import SourceKind, check_url, open_url, parse_url, seal_url, without_addresses
 from core.errors import AddressRefused, ConfigError
+from core.ids import CameraId
+from core.rest.cameras import CameraOut
 from core.security.secrets import SecretBox
 
 SECRET = "s3cr3t"
@@ -109,7 +113,43 @@ def test_files_from_the_api_lie_beneath_a_root_whatever_links_say(config, tmp_pa
         check_url(str(inside / "b.mp4"), from_api=False, config=config)
 
 
+def test_the_home_of_nobody_is_refused():
+    with pytest.raises(ConfigError, match="nobody here is called '0'"):
+        parse_url("~0/videos/a.mp4")
+
+
 def test_a_device_is_one_whichever_way_it_is_written():
     for text in ("/dev/video0", "v4l2:///dev/video0"):
         url = parse_url(text)
         assert (url.kind, url.shown) == (SourceKind.DEVICE, "v4l2:///dev/video0")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("gate.local does not answer", "the camera does not answer"),
+        ("cannot open rtsp://GATE.local:8554/main: refused", "cannot open rtsp://the camera/main: refused"),
+        (
+            "gate.local leads to 10.1.2.3:80, which is not allowed",
+            "the camera leads to the camera, which is not allowed",
+        ),
+        ("navigate.locally is another word", "navigate.locally is another word"),
+        ("[fd00::7]:554 refuses", "the camera refuses"),
+        ("FFmpeg 7.1.2 says no", "FFmpeg 7.1.2 says no"),
+        ("no picture for 5.0 s", "no picture for 5.0 s"),
+    ],
+)
+def test_what_viewers_read_names_no_address(text, shown):
+    assert (
+        without_addresses(text, "rtsp://gate.local/main", "rtsp://[fd00::7]/sub", "/videos/a.mp4", "http://[", "")
+        == shown
+    )
+
+
+def test_the_url_in_the_settings_is_told_to_administrators_alone():
+    settings = CameraSettings(onvif_url="http://10.0.0.7:8080/onvif", crowd=20)
+    camera = CameraConfig(camera_id=CameraId("gate"), name="gate", url="rtsp://10.0.0.7/main", settings=settings)
+    assert CameraOut.of(camera, None, None, with_url=True).settings == settings
+    told = CameraOut.of(camera, None, None, with_url=False)
+    assert "10.0.0.7" not in str(msgspec.to_builtins(told))
+    assert told.settings.crowd == 20

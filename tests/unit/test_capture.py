@@ -5,6 +5,7 @@ import queue
 import time
 
 import av
+import msgspec
 import numpy as np
 import pytest
 
@@ -71,6 +72,35 @@ def test_of_a_camera_that_nobody_watches_only_what_is_analysed_is_published(ring
     assert len(taken) == pytest.approx(100, abs=2)
     assert rings.main.statistics().published == len(taken)
     assert all(one.analysis for one in taken if one.index == 0)
+
+
+def test_another_size_begins_another_epoch_of_both_rings_without_a_new_process(rings, config):
+    class Growing(GreySource):
+        def frames(self):
+            for frame in super().frames():
+                if frame.index == self.count // 2:
+                    self.info = msgspec.structs.replace(self.info, width=128, height=96)
+                yield frame
+
+    taken, _ = play(rings, Growing(8), FPS, Pace.FAST)
+    sizes = [(one.width, one.height) for one in taken]
+    assert sizes == [(64, 48)] * 4 + [(128, 96)] * 4
+    for stream in ("main", "analysis"):
+        epochs = {(one.main if stream == "main" else one.analysis).epoch for one in taken if one.analysis}
+        assert len(epochs) == 2
+        reader = RingReader.open(config.run_dir, GATE, stream)
+        assert (reader.format.width, reader.format.height) == (128, 96)
+        reader.close()
+
+
+@pytest.mark.parametrize(("speed", "least_s", "most_s"), [(1.0, 0.9, 3.0), (20.0, 0.0, 0.8)])
+def test_a_source_is_paced_by_the_clock_times_its_speed(rings, speed, least_s, most_s):
+    source = GreySource(FPS)
+    source.info = msgspec.structs.replace(source.info, speed=speed)
+    begun = time.monotonic()
+    taken, _ = play(rings, source, FPS, Pace.TIMED)
+    assert least_s < time.monotonic() - begun < most_s
+    assert taken[-1].media_s == pytest.approx(1.0, abs=0.02)
 
 
 def test_every_frame_of_a_camera_that_is_watched_is_published(rings, config):

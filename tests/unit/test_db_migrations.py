@@ -11,9 +11,9 @@ from sqlalchemy import Engine, inspect, text
 
 from core.db import make_engine, upgrade
 from core.db.cameras import list_cameras
-from core.db.engine import alembic_config
 from core.db.event_pages import EventFilter, iterate_events
 from core.db.events import get_event, last_sequence
+from core.db.migrations import alembic_config
 from core.db.tables import Base
 
 REVISIONS = [one.revision for one in ScriptDirectory.from_config(alembic_config("")).walk_revisions()][::-1]

@@ -64,6 +64,27 @@ def test_it_is_an_event_logger(make_logger):
     assert isinstance(make_logger(), EventLogger)
 
 
+def test_a_database_that_is_away_for_hours_is_tried_again(database, tmp_path, batches, monkeypatch):
+    monkeypatch.setattr("workers.logger.event_logger.RETRY_MAX_S", 0.0)
+    tries = iter(range(1200))
+
+    def prepare() -> None:
+        if next(tries, None) is not None:
+            raise OSError("no database")
+
+    logger = AsyncEventLogger(
+        Journal(tmp_path),
+        database,
+        LoggerConfig(flush_events=1),
+        tmp_path / "rejected.jsonl",
+        prepare=prepare,
+        on_commit=batches.note,
+    )
+    logger.log_event(make_event(0))
+    until(lambda: batches.sizes == [1], 30)
+    logger.close()
+
+
 def test_ten_events_are_committed_at_once(make_logger, batches):
     logger = make_logger(flush_events=10, flush_s=60.0)
     until(lambda: logger.caught_up)

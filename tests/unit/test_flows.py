@@ -87,6 +87,8 @@ def incidents(draw) -> Incident:
         ),
         tracks=(make_track(speed=draw(st.floats(0, 4))),),
         armed=draw(st.booleans()),
+        fault=draw(st.sampled_from(["", "", "covered"])),
+        ptz_preset=draw(st.sampled_from(["", "gate"])),
     )
     found = make_incident(evidence=evidence, peak_score=draw(st.floats(2, 20)), provisional=draw(st.booleans()))
     return msgspec.structs.replace(found, attempt=draw(st.integers(0, 1)))
@@ -125,7 +127,14 @@ def test_invariants_of_every_flow(flow, incident, answers, rules):
         if not ruling.allowed:
             continue
         tool = ruling.tool
-        assert not isinstance(tool, Ptz)
+        if isinstance(tool, Ptz):
+            assert (tool.camera_id, tool.preset_id) == (incident.event.camera_id, incident.evidence.ptz_preset)
+            assert not rules.dry_run
+            assert not incident.event.provisional
+            assert not incident.evidence.fault
+            measured = judge(incident)
+            assert measured.verdict is Verdict.CONFIRMED
+            assert not measured.candidate, "a model alone never turns a camera away"
         if isinstance(tool, Notify | Escalate):
             assert set(tool.channels) <= set(rules.channels)
             assert not rules.dry_run
@@ -209,6 +218,38 @@ def test_only_so_many_messages_an_hour_and_the_last_for_what_is_critical():
     assert [rule(Severity.CRITICAL) for _ in range(2)] == ["policy", "per_hour"]
     now[0] = 3600.0
     assert rule(Severity.HIGH) == "policy"
+
+
+def test_only_measurements_turn_a_camera_and_only_so_often_and_only_its_own():
+    now = [0.0]
+    policy = Policy(FlowsConfig(turns_per_hour=2), lambda: now[0])
+    fast = Evidence(
+        duration_s=3.0,
+        scene=Scene(usual_speed=0.8, usual_spread=0.05),
+        tracks=(make_track(speed=3.0),),
+        ptz_preset="gate",
+    )
+    incident = make_incident(evidence=fast)
+    camera_id = incident.event.camera_id
+    tool = Ptz(camera_id=camera_id, preset_id="gate")
+
+    def rule(incident: Incident, tool: Ptz = tool) -> str:
+        return policy.rule(tool, incident, said(verdict=Verdict.CONFIRMED), Severity.HIGH).rule
+
+    def changed(**changes) -> Incident:
+        return msgspec.structs.replace(incident, evidence=msgspec.structs.replace(fast, **changes))
+
+    assert rule(incident, Ptz(camera_id="other", preset_id="gate")) == "other_camera"
+    assert rule(incident, Ptz(camera_id=camera_id, preset_id="roof")) == "no_preset"
+    assert rule(changed(ptz_preset="")) == "no_preset"
+    assert rule(changed(tracks=())) == "not_measured", "whatever the model says"
+    assert rule(changed(fault="covered")) == "view_fault"
+    assert rule(make_incident(evidence=fast, provisional=True)) == "provisional"
+    assert [rule(incident) for _ in range(3)] == ["policy", "policy", "per_hour"]
+    now[0] = 3600.0
+    assert rule(incident) == "policy"
+    policy.rules = FlowsConfig(dry_run=True)
+    assert rule(incident) == "dry_run"
 
 
 # ---- rules

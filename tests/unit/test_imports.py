@@ -85,12 +85,12 @@ def loaded(modules: list[str], heavy: tuple[str, ...]) -> str:
 @pytest.mark.parametrize(
     ("module", "heavy"),
     [
-        ("workers.manager.__main__", ("torch", "cv2", "av")),
+        ("workers.manager.__main__", ("torch", "cv2", "av", "alembic", "rich")),
         ("workers.watchdog.__main__", ("torch", "cv2", "av", "sqlalchemy")),
         ("workers.logger.__main__", ("torch", "cv2", "av")),
         ("workers.notifier.__main__", ("torch", "cv2", "av")),
         ("workers.inference.__main__", ("torch",)),
-        ("workers.camera.__main__", ("torch", "sqlalchemy")),
+        ("workers.camera.__main__", ("torch", "sqlalchemy", "rich")),
         ("workers.cli", ("torch", "cv2", "av", "sqlalchemy")),
     ],
 )

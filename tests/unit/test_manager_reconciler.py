@@ -170,6 +170,16 @@ def test_the_first_restart_is_immediate_and_the_next_wait_longer_and_longer():
     assert house.status()[2] == 4
 
 
+def test_a_camera_that_fails_for_days_is_started_again_and_again():
+    house = House(camera(), backoff_max_s=3)
+    house.step()
+    for _ in range(1100):
+        house.end(said="boom")
+        assert house.until_something_is_done() <= 300
+        house.pass_s(0.5)
+    assert house.status()[2] == 1100
+
+
 def test_a_camera_that_waits_for_its_restart_says_so_and_why():
     house = House(camera())
     house.step()
@@ -278,6 +288,30 @@ def test_one_cameras_trouble_never_touches_another():
         house.beat(CameraId("b"))
         assert (Step.START, "b") not in house.step()
     assert house.reconciler.phase(CameraId("b"), house.processes[CameraId("b")]) == (CameraPhase.WATCHING, "", 0)
+
+
+def test_an_old_camera_is_started_anew_as_planned_and_counts_as_no_failure():
+    house = House(camera(), recycle_h=1.0)
+    house.step()
+    assert house.pass_s(3599) == []
+    assert house.pass_s(2) == [TERMINATE]
+    house.end(code=0)
+    assert house.step() == [START]
+    assert house.reconciler.phase(GATE, house.processes[GATE])[2] == 0
+
+
+def test_a_camera_that_has_grown_is_started_anew_and_one_at_a_time():
+    house = House(camera("a"), camera("b"), recycle_mb=100)
+    house.step()
+    for name in ("a", "b"):
+        house.beat(CameraId(name))
+        house.processes[CameraId(name)] = msgspec.structs.replace(house.processes[CameraId(name)], private_mb=101.0)
+    assert house.step() == [(Step.TERMINATE, "a")]
+    assert house.step() == []
+    house.end(CameraId("a"), code=0)
+    assert house.step() == [(Step.START, "a")]
+    house.beat(CameraId("a"))
+    assert house.step() == [(Step.TERMINATE, "b")]
 
 
 def test_jitter_spreads_restarts():

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,38 +10,42 @@ from hypothesis import strategies as st
 
 from core.config import TrackerConfig
 from core.events import EventState
-from core.events.backtest import backtest
+from core.events.backtest import Curve, backtest
 from core.events.promise import LEVELS, EventLadder, Evidence, poisson_interval, promise_of
 from core.events.tracker import EventTracker, Observation
-from core.ids import CameraId, NodeId
+from core.ids import CameraId, EventId, NodeId
 from workers.camera.promise import MOST_A_DAY, PromiseKeeper
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 CONFIG = TrackerConfig(max_s=20)
 
 
-def tracked(scores: list[float], open_score: float, fps: float = 5) -> tuple[int, list[float]]:
-    """Events at this threshold, and the smoothed curve."""
+def tracked(frames: list[tuple[float, int]], open_score: float, fps: float = 5) -> tuple[int, list[float]]:
+    """Events at this threshold, and the smoothed curve; frames are a score and where, 32 pixels apart."""
     config = CONFIG.at(open_score)
     tracker = EventTracker(
-        config, camera_id=CameraId("gate"), node_id=NodeId("n"), vad_type="t", frame_width=64, frame_height=36
+        config, camera_id=CameraId("gate"), node_id=NodeId("n"), vad_type="t", frame_width=640, frame_height=100
     )
     events, curve = set(), []
-    for number, score in enumerate(scores):
-        seen = Observation(media_s=number / fps, at=START + timedelta(seconds=number / fps), score=score)
+    for number, (score, place) in enumerate(frames):
+        at = START + timedelta(seconds=number / fps)
+        seen = Observation(media_s=number / fps, at=at, score=score, peak_x=32.0 * place)
         events |= {event.id for event in tracker.observe(seen) if event.state is EventState.OPEN}
         curve.append(tracker.smoothed)
     return len(events), curve
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.floats(0, 6), st.integers(1, 30)), max_size=25), st.sampled_from([0, 5, 10, 15, 30, 50]))
+@given(
+    st.lists(st.tuples(st.floats(0, 6), st.integers(1, 30), st.integers(0, 3)), max_size=25),
+    st.sampled_from([0, 5, 10, 15, 30, 50]),
+)
 def test_the_ladder_counts_what_the_tracker_opens_at_each_threshold(runs, rung):
-    scores = [score for score, length in runs for _ in range(length)]
-    events, curve = tracked(scores, float(LEVELS[rung]))
+    frames = [(score, place) for score, length, place in runs for _ in range(length)]
+    events, curve = tracked(frames, float(LEVELS[rung]))
     ladder = EventLadder(CONFIG)
-    for number, smoothed in enumerate(curve):
-        ladder.observe(number / 5, smoothed)
+    for number, (smoothed, (score, place)) in enumerate(zip(curve, frames, strict=True)):
+        ladder.observe(number / 5, smoothed, score, 0.32 * place)
     assert ladder.events[rung] == events
 
 
@@ -104,6 +109,10 @@ def test_poisson_intervals_are_those_of_the_tables(count, low, high):
     assert poisson_interval(count) == (pytest.approx(low, rel=2e-3, abs=1e-3), pytest.approx(high, rel=2e-3))
 
 
+def seen(at_s: float, score: float, version: int) -> Observation:
+    return Observation(media_s=at_s, at=START + timedelta(seconds=at_s), score=score, state_version=version)
+
+
 def feed(
     keeper: PromiseKeeper, hours: float, height: float, version: int = 1, at_s: float = 0.0
 ) -> list[TrackerConfig]:
@@ -111,7 +120,8 @@ def feed(
     tuned: list[TrackerConfig] = []
     while at_s < hours * 3600:
         at_s += 2
-        found = keeper.scored(at_s, height * (1 + at_s % 7 / 7) if at_s % 180 < 4 else 0.2, 1)
+        score = height * (1 + at_s % 7 / 7) if at_s % 180 < 4 else 0.2
+        found = keeper.scored(seen(at_s, score, version), score)
         tuned += [found] if found else []
     return tuned
 
@@ -127,7 +137,7 @@ def test_a_camera_goes_on_with_its_threshold_and_learns_it_anew_with_its_state(t
     again = PromiseKeeper(tmp_path / "gate.json", TrackerConfig(), "t", 24.0)
     assert again.settings == solved
     assert PromiseKeeper(tmp_path / "gate.json", TrackerConfig(), "other", 24.0).settings.open_score == 2.0
-    changed = again.scored(20_000, 0.1, 2)
+    changed = again.scored(seen(20_000, 0.1, 2), 0.1)
     assert changed
     assert changed.open_score == 2.0
     (tmp_path / "gate.json").write_text("{")
@@ -141,6 +151,25 @@ def test_an_armed_threshold_moves_by_no_more_than_half_a_level_a_day(tmp_path):
     before = keeper.promise.open_score
     feed(keeper, 6, 9.0, at_s=4 * 3600)
     assert before < keeper.promise.open_score <= before + MOST_A_DAY * 2 / 24 + 0.01
+
+
+def test_what_somebody_judged_counts_as_false_no_longer_and_does_again_when_that_is_taken_back(tmp_path):
+    keeper = PromiseKeeper(tmp_path / "gate.json", TrackerConfig(), "t", 24.0)
+    feed(keeper, 4, 3.0)
+    for height in (2.5, 4.05):
+        keeper.raised(EventId("delivery"), height)
+    keeper.save()
+    before = keeper.expected(4.0)
+    keeper = PromiseKeeper(tmp_path / "gate.json", TrackerConfig(), "t", 24.0)
+    keeper.judge([EventId("delivery"), EventId("of another camera")])
+    keeper.judge([EventId("delivery")])
+    assert keeper.expected(4.0) == before - 1
+    keeper.save()
+    again = PromiseKeeper(tmp_path / "gate.json", TrackerConfig(), "t", 24.0)
+    again.judge([EventId("delivery")])
+    assert again.expected(4.0) == before - 1
+    again.judge([])
+    assert again.expected(4.0) == before
 
 
 def test_a_backtest_lists_the_events_of_another_threshold():
@@ -157,3 +186,31 @@ def test_a_backtest_lists_the_events_of_another_threshold():
     highest = max(begins, key=lambda begin: heights[begin])
     assert highest in [event.begin_s for event in found.events]
     assert all(event.peak_score >= found.promise.open_score for event in found.events)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 8), st.integers(1, 8)), min_size=1, max_size=40))
+def test_a_curve_counts_at_once_what_the_ladder_counts_second_by_second(runs):
+    config = TrackerConfig(max_s=1e6)
+    scores = [score for score, length in runs for _ in range(length)]
+    ladder = EventLadder(msgspec.structs.replace(config, smooth_s=0.0, persist_s=0.0, cooldown_s=0.0))
+    for second, score in enumerate(scores):
+        ladder.observe(float(second), score)
+    found = Curve(list(enumerate(scores)), config).evidence
+    assert found.events == ladder.evidence.events
+    assert found.watched_s == ladder.evidence.watched_s
+    assert found.histogram == pytest.approx(ladder.evidence.histogram)
+
+
+def test_another_number_of_false_events_a_day_moves_the_threshold_at_once(tmp_path):
+    luck = np.random.default_rng(3)
+    keeper = PromiseKeeper(tmp_path / "gate.json", TrackerConfig(), "t", 24.0)
+    for second in range(20_000):
+        score = float(luck.exponential(0.6))
+        keeper.scored(seen(float(second), score, 1), score)
+    before = keeper.promise
+    settings_of_fewer = keeper.aim(1.0)
+    assert settings_of_fewer is not None
+    assert settings_of_fewer.open_score == keeper.promise.open_score > before.open_score
+    assert keeper.promise.per_day == 1.0
+    assert keeper.aim(1.0) is None

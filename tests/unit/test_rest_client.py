@@ -74,3 +74,20 @@ def test_an_address_where_nothing_listens():
     with Client("http://127.0.0.1:9") as client, pytest.raises(ApiProblem, match="does not answer") as caught:
         client.get_health()
     assert caught.value.status == 0
+
+
+def test_live_pictures_come_one_by_one_however_the_stream_is_cut():
+    pictures = [bytes([n]) * (50 + n) + b"\r\n--frame\r\n" for n in range(3)]
+    parts = [
+        b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\nX-Frame-Captured-At: 1.5\r\n\r\n" % len(one)
+        + one
+        for one in pictures
+    ]
+    sent = b"\r\n".join(parts)
+    for size in (1, 7, 64, len(sent)):
+
+        def answer(_request: httpx.Request, size: int = size) -> httpx.Response:
+            return httpx.Response(200, content=(sent[at : at + size] for at in range(0, len(sent), size)))
+
+        client = Client("http://x", transport=httpx.MockTransport(answer))
+        assert list(client.get_mjpeg("gate")) == pictures

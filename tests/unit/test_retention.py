@@ -3,22 +3,25 @@
 import os
 import threading
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select
 
+from core.cameras import CameraConfig
 from core.cameras.history import ScoreMinute, pack_scores
 from core.config import RetentionConfig
 from core.db import make_engine, upgrade
+from core.db.cameras import add_camera
 from core.db.event_pages import EventFilter, iterate_events
 from core.db.events import acknowledge, add_feedback, get_detail, set_locked, upsert_events
 from core.db.history import score_curve, score_minutes, upsert_scores
-from core.db.retention import delete_old_events, delete_old_history, delete_old_media, delete_orphans
+from core.db.retention import delete_old_events, delete_old_history, delete_old_media, delete_orphans, delete_removed
 from core.db.rollup import roll_up_changes, roll_up_range
 from core.db.tables import AcknowledgementRow, EventMediaRow, EventStatisticsRow, EventStepRow, FeedbackRow
 from core.events import EventMedia, EventStep, Severity
-from core.ids import CameraId, NodeId
+from core.ids import CameraId, NodeId, night_id
 from tests.events import BEGIN, make_event
 
 NOW = BEGIN + timedelta(days=100)
@@ -144,6 +147,39 @@ def test_files_that_no_event_knows_go_when_they_are_a_day_old(database, tmp_path
     os.utime(tmp_path / "gate" / "fresh.jpg", (NOW.timestamp(),) * 2)
     assert delete_orphans(database, tmp_path, now=NOW, pause=lambda: None) == 1
     assert {path.name for path in (tmp_path / "gate").iterdir()} == {"fresh.jpg", f"{known.id}.jpg"}
+
+
+def test_what_a_removed_camera_had_learned_goes_once_it_is_old(database, config):
+    add_camera(database, CameraConfig(camera_id=CameraId("gate"), name="gate", url="demo://plaza?seed=1"))
+    now = datetime.now(UTC)
+    paths: dict[str, list[Path]] = {}
+    for name, days in (("gate", 99), (night_id(CameraId("gate")), 99), ("gone", 99), ("lately-gone", 2)):
+        state = config.states_dir / "motion_stats" / name
+        state.mkdir(parents=True)
+        inside = [
+            state / "1.npz",
+            config.logs_dir / f"camera-{name}.log",
+            config.data_dir / "promises" / f"{name}.json",
+            config.data_dir / "promises" / f"{name}.colour",
+        ]
+        inside[2].parent.mkdir(exist_ok=True)
+        then = now.timestamp() - days * DAY
+        for path in inside:
+            path.write_bytes(b"x")
+        for path in [*inside, state]:
+            os.utime(path, (then, then))
+        paths[name] = inside
+    spool = config.spool_dir / "gone.jsonl"
+    spool.write_bytes(b"x")
+    assert delete_removed(database, config, now=now, pause=lambda: None) == 1
+    assert {name: [path.exists() for path in inside] for name, inside in paths.items()} == {
+        "gate": [True] * 4,
+        "gate--night": [True] * 4,
+        "gone": [False] * 4,
+        "lately-gone": [True] * 4,
+    }
+    assert not (config.states_dir / "motion_stats" / "gone").exists()
+    assert spool.exists()
 
 
 def test_scores_are_thinned_after_days_and_deleted_after_months(database):

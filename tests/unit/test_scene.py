@@ -1,5 +1,6 @@
 """What is measured of a scene, on pictures of which it is known what happens."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -7,7 +8,7 @@ from core.cameras import Zone, ZoneKind
 from core.events.evidence import FrameRole
 from workers.camera.key_frames import SHOWN, KeyFrames, crop_of
 from workers.camera.scene import SceneMeter
-from workers.camera.sources.demo import DemoSource, ground_truth
+from workers.camera.sources.demo import KINDS, DemoSource, ground_truth
 
 WIDTH, HEIGHT, FPS = 320, 180, 10.0
 GROUND, BODY = 110, 190
@@ -70,6 +71,26 @@ def test_who_stays_is_timed_though_others_pass(meter):
     meter.begin()
     play(meter, 25.0, lambda t: [*walk(t), (200 + 6 * np.sin(t), 135)], 60.0)
     assert meter.window().scene.stayed_s == pytest.approx(25, abs=3)
+
+
+def test_who_shifts_about_by_half_a_height_has_not_left(meter):
+    meter.begin()
+    play(meter, 30.0, lambda t: [*walk(t), (200 + 25 * np.sin(t / 2), 135)], 60.0)
+    assert meter.window().scene.stayed_s == pytest.approx(30, abs=4)
+
+
+def test_a_place_that_was_never_seen_free_has_nobody_who_stays():
+    """Far down a way somebody or other is always there: of a camera that has just begun, too."""
+
+    def always_somebody(at_s: float) -> list[tuple[float, float]]:
+        return [*walk(at_s), (200 + 4 * (at_s % 5), 135)]
+
+    meter = SceneMeter()
+    play(meter, 5.0, lambda t: [])
+    play(meter, 25.0, always_somebody, 5.0)
+    meter.begin()
+    play(meter, 5.0, always_somebody, 30.0)
+    assert meter.window().scene.stayed_s < 15
 
 
 def test_nobody_stays_where_people_walk(meter):
@@ -153,3 +174,28 @@ def test_the_demo_shows_only_what_it_is_asked_for():
             frame.write_i420(out)
             break
     assert out[:180].std() < 6
+
+
+@pytest.mark.parametrize("scene", ["plaza", "overhead", "avenue", "hallway"])
+@pytest.mark.parametrize("kind", [*KINDS, "trespass", "cart", "odd"])
+def test_what_is_said_to_be_shown_is_in_the_picture_and_nowhere_else(scene, kind):
+    size = "width=192&height=108&noise=0"
+    source = DemoSource(f"demo://{scene}?seed=2&{size}&kinds={kind}")
+    plain = DemoSource(f"demo://{scene}?seed=2&{size}&anomalies=0")
+    [first, *_] = source.ground_truth(0, 400)
+    boxes = seen = 0
+    shown, without = np.empty((162, 192), np.uint8), np.empty((162, 192), np.uint8)
+    for at_s in np.arange(first.begin_s, first.end_s, 1.5):
+        source.frame_at(round(at_s * 10)).write_i420(shown)
+        plain.frame_at(round(at_s * 10)).write_i420(without)
+        different = (cv2.absdiff(shown[:108], without[:108]) > 12).astype(np.uint8)
+        now = source.shown(round(at_s * 10) / 10)  # only what is half in the picture, or more
+        for told, (x0, y0, x1, y1) in now:
+            boxes += 1
+            assert told == kind
+            seen += different[int(y0) : int(y1) + 2, int(x0) : int(x1) + 2].any()
+            different[max(0, int(y0 - 4)) : int(y1 + 8), max(0, int(x0 - 8)) : int(x1 + 10)] = 0
+        if now:
+            assert different.mean() < 0.02
+    assert boxes >= 2
+    assert seen >= 0.4 * boxes  # now and then somebody walks before it

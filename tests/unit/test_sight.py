@@ -91,6 +91,55 @@ def test_a_camera_that_was_moved_for_good_learns_its_new_view(ordinary):
     assert not found[-1].vetoed
 
 
+def test_a_camera_that_is_turned_for_a_while_is_called_so_and_nothing_is_learned_of_the_other_view(ordinary):
+    other = place(12, "demo://corridor?fps=5&width=320&height=180&anomalies=0")
+    sight = Sight(SightConfig(), 30.0)
+    for number, pixels in enumerate(ordinary[:ONSET]):
+        assert not sight.look(pixels, number / FPS).fault
+    sight.turned = True
+    pictures = iter(ordinary[ONSET:])
+    away = other[: 8 * FPS]
+    found = [sight.look(pixels, 10 + number / FPS) for number, pixels in enumerate(away)]
+    assert {one.fault for one in found} == {Fault.TURNED}
+    sight.turned = False  # it was told to turn back, and is on its way
+    back = other[8 * FPS : 11 * FPS]
+    found = [sight.look(pixels, 18 + number / FPS) for number, pixels in enumerate(back)]
+    assert {one.fault for one in found} == {Fault.TURNED}
+    found = [sight.look(pixels, 21 + number / FPS) for number, pixels in enumerate(pictures)]
+    assert {one.fault for one in found} == {Fault.TURNED, None}
+    assert not found[3 * FPS].vetoed, "it watches on as soon as it sees its own view"
+    assert not found[-1].vetoed
+
+
+def test_a_camera_that_does_not_come_back_was_moved(ordinary):
+    other = place(12, "demo://corridor?fps=5&width=320&height=180&anomalies=0")
+    sight = Sight(SightConfig(), 30.0)
+    for number, pixels in enumerate(ordinary[:ONSET]):
+        sight.look(pixels, number / FPS)
+    sight.turned = True
+    sight.look(other[0], 10.0)
+    sight.turned = False
+    found = [sight.look(other[number % len(other)], 10.2 + number / FPS) for number in range(25 * FPS)]
+    faults = [one.fault for one in found]
+    assert set(faults) == {Fault.TURNED, Fault.MOVED}
+    assert faults.index(Fault.MOVED) == pytest.approx(15 * FPS, abs=4 * FPS)
+
+
+def test_where_somebody_leaves_a_camera_is_learned_in_the_end(ordinary):
+    other = place(12, "demo://corridor?fps=5&width=320&height=180&anomalies=0")
+    sight = Sight(SightConfig(new_view_s=20.0), 30.0)
+    for number, pixels in enumerate(ordinary[:ONSET]):
+        sight.look(pixels, number / FPS)
+    sight.turned_by_hand()
+    found = [sight.look(ordinary[ONSET + number], 10 + number / FPS) for number in range(2 * FPS)]
+    found += [sight.look(other[number % len(other)], 12 + number / FPS) for number in range(30 * FPS)]
+    faults = [one.fault for one in found]
+    assert set(faults) == {Fault.TURNED, None}, "nobody tampered with it"
+    assert set(faults[: 19 * FPS]) == {Fault.TURNED}
+    assert sight.new_views == 1
+    assert not found[-1].vetoed
+
+
 def test_another_size_is_another_picture(ordinary):
     sight = Sight(SightConfig(), 30.0)
     for number, pixels in enumerate(ordinary[:ONSET]):
@@ -114,3 +163,33 @@ def test_whatever_comes_a_finding_with_a_fault_vetoes_and_says_why(steps):
         found = sight.look(pixels, at_s)
         assert found.vetoed or not found.fault
         assert bool(found.reason) == bool(found.fault)
+
+
+def coloured(luma: np.ndarray, chroma: int) -> np.ndarray:
+    out = luma.copy()
+    out[len(out) * 2 // 3 :] = chroma
+    return out
+
+
+def test_colours_that_are_gone_are_infra_red_once_it_has_settled_and_colours_are_day_again(ordinary):
+    day = [coloured(one, 150) for one in ordinary[:ONSET]]
+    dark = [coloured(one, 128) for one in ordinary[:ONSET]]
+    sight = Sight(SightConfig(), 30.0)
+    modes = []
+    for number, pixels in enumerate([*day, *dark, *dark, *dark, *day, *day, *day]):
+        sight.look(pixels, number / FPS)
+        modes.append(sight.night)
+    switched = [number for number in range(1, len(modes)) if modes[number] != modes[number - 1]]
+    assert [modes[number] for number in switched] == [True, False]
+    for number, onset in zip(switched, (ONSET, 4 * ONSET), strict=True):
+        assert 5 <= (number - onset) / FPS <= 15
+
+
+def test_a_camera_without_colours_has_no_night_and_one_that_starts_at_night_is_known_for_its_colours(ordinary):
+    grey = [coloured(one, 128) for one in ordinary]
+    for colour, night in ((0.0, False), (40.0, True)):
+        sight = Sight(SightConfig(), 30.0)
+        sight.colour = colour
+        for number, pixels in enumerate(grey):
+            sight.look(pixels, number / FPS)
+        assert sight.night is night

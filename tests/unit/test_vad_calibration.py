@@ -2,17 +2,24 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workers.inference.vad.calibration import fit_tail
+from workers.inference.vad.calibration import KNOTS, fit_tail
+
+
+def pareto(shape: float, count: int, seed: int = 1) -> np.ndarray:
+    """(N,) of P(X > x) = (1 + shape x) ** (-1 / shape)."""
+    chance = 1.0 - np.random.default_rng(seed).random(count)
+    return -np.log(chance) if shape == 0 else (chance**-shape - 1) / shape
+
 
 VALUES = st.lists(st.one_of(st.just(0.0), st.floats(0, 1e4, width=32)), min_size=1, max_size=200)
 
 
-@given(VALUES)
-def test_levels_rise_strictly_and_stay_finite_whatever_was_seen(values):
-    tail = fit_tail(np.array(values), independent=10.0, floor=0.2)
+@given(VALUES, st.sampled_from([10.0, 500.0, 1e6]), st.integers(1, 200))
+def test_levels_rise_strictly_and_stay_finite_whatever_was_seen(values, independent, clusters):
+    tail = fit_tail(np.array(values), independent=independent, clusters=clusters, floor=0.2)
     assert np.all(np.diff(tail.values) > 0)
     assert np.all(np.diff(tail.levels) > 0)
     assert np.isfinite(tail.slope)
@@ -43,3 +50,38 @@ def test_fewer_separate_runs_make_a_more_cautious_tail():
     bold = fit_tail(values, independent=500, floor=0.1, clusters=50)
     cautious = fit_tail(values, independent=500, floor=0.1, clusters=2)
     assert float(cautious.level(20.0)) < float(bold.level(20.0))
+
+
+@pytest.mark.parametrize("shape", [-0.1, 0.0, 0.15, 0.3])
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=20, deadline=None)
+def test_a_tail_of_any_shape_gives_its_own_probabilities(shape, seed):
+    tail = fit_tail(pareto(shape, 20_000, seed), independent=20_000, floor=0.01)
+    for probability in (0.1, 0.01, 0.001):
+        x = -np.log(probability) if shape == 0 else (probability**-shape - 1) / shape
+        assert float(tail.level(x)) == pytest.approx(-np.log10(probability), abs=0.3)
+
+
+@given(seed=st.integers(0, 10_000), light=st.floats(-0.25, -0.05), more=st.floats(0.15, 0.3))
+@settings(deadline=None)
+def test_the_same_value_is_less_unusual_where_the_tail_is_heavier(seed, light, more):
+    bold, cautious = (
+        fit_tail(pareto(shape, 5_000, seed), independent=5_000, floor=0.01) for shape in (light, light + more)
+    )
+    assert np.all(cautious.level(np.arange(4.0, 50.0)) < bold.level(np.arange(4.0, 50.0)))
+
+
+def test_a_few_excesses_say_nothing_of_the_shape():
+    few = fit_tail(pareto(0.3, 500), independent=500, floor=0.01, clusters=9)
+    assert len(few.values) <= KNOTS + 2
+    far = few.values[-1] + np.array([0.0, 1.0, 2.0])
+    assert np.diff(few.level(far)) == pytest.approx([few.slope] * 2)
+    assert len(fit_tail(pareto(0.3, 500), independent=500, floor=0.01, clusters=10).values) > len(few.values)
+
+
+def test_levels_rise_evenly_beyond_the_end_of_a_tail_that_has_one():
+    tail = fit_tail(pareto(-0.3, 20_000), independent=20_000, floor=0.01)
+    end = 1 / 0.3
+    levels = tail.level(end + np.array([1.0, 2.0, 3.0]))
+    assert 4.0 < levels[0] < 40.0
+    assert np.diff(levels) == pytest.approx([tail.slope] * 2)

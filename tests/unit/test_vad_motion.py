@@ -8,6 +8,7 @@ import pytest
 
 from core.errors import ModelError, StateError
 from workers.inference.vad import NormalityState, Row, VadScore, create_model, motion_features, motion_learning
+from workers.inference.vad import background as background_learning
 from workers.inference.vad.motion_features import Geometry
 
 WIDTH, HEIGHT = 320, 240
@@ -275,12 +276,12 @@ def test_rows_of_one_camera_in_one_batch_are_taken_in_their_order(model, walking
 
 def test_what_a_learner_keeps_is_bounded(model, monkeypatch):
     monkeypatch.setattr(motion_learning, "MOST_FRAMES", 60)
-    monkeypatch.setattr(motion_learning, "WAITING_FRAMES", 40)
+    monkeypatch.setattr(background_learning, "WAITING_FRAMES", 40)
     learner = model.new_learner()
     play(model, 30, learner=learner)
     assert len(learner._taken) <= 61
     assert len(learner._waiting) <= 40
-    assert len(learner._samples) <= motion_learning.BACKGROUND_SAMPLES
+    assert len(learner._samples) <= background_learning.BACKGROUND_SAMPLES
     assert model.fit(learner, 1, 30.0).frames == 300
 
 
@@ -307,7 +308,7 @@ def test_a_state_that_is_missing_broken_or_of_another_kind_is_refused(model, wal
             model.load(broken)
     with np.load(whole) as stored:
         arrays = dict(stored)
-    for change, complaint in (('"motion_stats"', "type"), ('"format": 1', "format")):
+    for change, complaint in (('"motion_stats"', "type"), ('"format": 2', "format")):
         head = str(arrays["head"]).replace(change, '"other"' if complaint == "type" else '"format": 99')
         np.savez(broken, **{**arrays, "head": np.array(head)})
         with pytest.raises(StateError, match=complaint):

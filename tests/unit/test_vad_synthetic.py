@@ -14,9 +14,9 @@ from safetensors.numpy import load_file, save_file
 from core.errors import ModelError, StateError
 from workers.inference.states import Normality
 from workers.inference.vad import VAD_TYPES, Row, VadScore, create_model
-from workers.inference.vad.synthetic import Synthetic
-from workers.inference.vad.synthetic_net import SHAPES, forward, initial_weights, stack
-from workers.inference.vad.synthetic_training import find_tubes
+from workers.inference.vad.layers import initial_weights
+from workers.inference.vad.synthetic import Synthetic, make_net
+from workers.inference.vad.synthetic_training import find_tubes, roughly
 
 WIDTH, HEIGHT = 320, 240
 BACKGROUND = cv2.resize(
@@ -161,11 +161,13 @@ def test_a_batch_of_cameras_scores_as_each_does_alone(model, state, learner):
 
 def test_nets_stacked_for_one_pass_give_what_each_gives_alone():
     torch.manual_seed(0)
-    nets = [initial_weights(seed) for seed in range(3)]
-    assert {name: tuple(value.shape) for name, value in nets[0].items()} == SHAPES
-    inputs = [torch.randn(2, 21, 24, 32) for _ in nets]
-    alone = torch.cat([forward(x, net) for x, net in zip(inputs, nets, strict=True)], dim=1)
-    torch.testing.assert_close(forward(torch.cat(inputs, dim=1), stack(nets), groups=3), alone, rtol=1e-4, atol=1e-4)
+    net = make_net()
+    maps, shapes = net.maps, net.shapes(48, 64)
+    nets = [initial_weights(shapes, seed) for seed in range(3)]
+    frames, still = torch.rand(3, 2, 5, 48, 64) * 255, torch.rand(3, 2, 1, 48, 64) * 255
+    alone = torch.stack([maps(*one) for one in zip(frames, still, nets, strict=True)])
+    stacked = {name: torch.stack([net[name] for net in nets]) for name in shapes}
+    torch.testing.assert_close(torch.func.vmap(maps)(frames, still, stacked), alone, rtol=1e-4, atol=1e-4)
 
 
 def test_too_little_footage_is_said(model):
@@ -176,11 +178,11 @@ def test_too_little_footage_is_said(model):
 
 
 def test_what_is_kept_of_long_footage_is_bounded(model, monkeypatch):
-    monkeypatch.setattr("workers.inference.vad.synthetic.MOST_CHUNKS", 4)
+    monkeypatch.setattr("workers.inference.vad.footage.MOST_CHUNKS", 4)
     learner = model.new_learner()
     for index in range(600):
-        learner.add(0, index / 10, np.full((120, 160), index % 200, np.uint8))
-    assert sum(len(chunk) for chunk in learner.snapshot()) <= 5 * 48
+        learner.chunks.add(0, index / 10, np.full((120, 160), index % 200, np.uint8))
+    assert sum(len(chunk) for chunk in learner.chunks.snapshot()) <= 5 * 48
 
 
 def test_things_are_followed_at_the_speed_they_go():
@@ -190,6 +192,13 @@ def test_things_are_followed_at_the_speed_they_go():
     upper = [tube for tube in tubes if abs(tube.y[0] - 35) < 8]
     assert upper
     assert np.median([abs(tube.moved_x) / 3.6 for tube in upper]) == pytest.approx(15.0, abs=2.0)
+
+
+def test_nets_learn_before_a_background_that_is_a_little_off_as_often_as_before_an_exact_one():
+    choice, still = np.random.default_rng(0), cv2.resize(BACKGROUND, (160, 120), interpolation=cv2.INTER_AREA)
+    off = np.array([np.abs(roughly(still, choice) - still).mean() for _ in range(60)])
+    assert 15 < np.count_nonzero(off == 0.0) < 45
+    assert 0.5 < np.median(off[off > 0.0]) < 15
 
 
 def test_training_is_given_up_when_the_model_is_closed(learner):

@@ -1,16 +1,31 @@
 """The watchdog's judgement, and the metrics that all processes leave."""
 
+import subprocess
+from types import SimpleNamespace
+
 from prometheus_client.parser import text_string_to_metric_families
 
 from core.config import WatchdogConfig
 from core.exposition import gather
 from core.heartbeat import Heartbeat
 from core.metrics import MetricsFile, counter, gauge
-from workers.watchdog.watch import Seen, Watch
+from core.process import EXPECTED
+from workers.watchdog.__main__ import look
+from workers.watchdog.watch import Roll, Seen, Watch
 
 
 def seen(name: str = "logger", pid: int = 7, age_s: float = 0.1, *, suspended: bool = False) -> Seen:
     return Seen(name=name, pid=pid, age_s=age_s, suspended=suspended)
+
+
+def test_a_number_that_another_process_has_by_now_is_not_taken_for_the_one_that_beat(tmp_path):
+    """What a crash or a restart of a container left is nobody's: its number may be supervisord's."""
+    ours, left = Heartbeat(tmp_path, "logger"), Heartbeat(tmp_path, "manager")
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as other:
+        left._pid, left._started_ns = other.pid, left._started_ns - 3_600_000_000_000
+        for one in (ours, left):
+            one.beat("running")
+        assert [one.name for one in look(SimpleNamespace(run_dir=tmp_path))] == ["logger"]
 
 
 def test_a_process_is_hung_when_its_heart_stood_still_for_as_long_as_its_role_may():
@@ -35,6 +50,32 @@ def test_all_is_well_only_while_everything_that_watching_takes_lives():
     assert watch.well([*three, seen("housekeeper", 4, 100.0)])
     assert not watch.well(three[1:])
     assert not watch.well([*three[1:], seen("logger", 1, suspended=True)])
+
+
+def all_run(first_pid: int = 1, **pids: int) -> list[Seen]:
+    return [seen(name, pids.get(name, first_pid + number)) for number, name in enumerate(EXPECTED)]
+
+
+def test_a_process_that_keeps_ending_is_told_until_it_has_stayed():
+    roll = Roll(0.0)
+    told = [bool(roll.alarms(all_run(logger=100 + number), 20.0 * number)) for number in range(6)]
+    assert told == [False] * 5 + [True]
+    assert roll.restarts["logger"] == 5
+    assert "5 times" in roll.alarms(all_run(logger=105), 219.0)["logger"]
+    assert roll.alarms(all_run(logger=105), 221.0) == {}
+
+
+def test_a_process_that_ends_now_and_then_is_not_told():
+    roll = Roll(0.0)
+    assert not any(roll.alarms(all_run(logger=100 + number), 31.0 * number) for number in range(20))
+
+
+def test_a_process_that_never_comes_up_is_told_and_its_return_ends_it():
+    roll = Roll(0.0)
+    without = [one for one in all_run() if one.name != "api"]
+    assert roll.alarms(without, 29.0) == {}
+    assert list(roll.alarms(without, 30.0)) == ["api"]
+    assert roll.alarms(all_run(), 31.0) == {}
 
 
 def test_what_processes_measure_is_gathered_in_one_text(config):

@@ -3,6 +3,9 @@
 import os
 import sys
 
+if __name__ == "__main__":  # before all that is slow to import: a start takes no more from other cameras than a camera
+    os.nice(5)  # detection may wait a little; answering and logging may not
+
 import cv2
 import msgspec
 import structlog
@@ -27,7 +30,6 @@ def main(argv: list[str] | None = None) -> int:
     stop = StopFlag(ends_within_s=LAST_RESORT_S)
     _, config = parse_role_args("camera", argv)
     cv2.setNumThreads(1)
-    os.nice(5)  # detection may wait a little; answering and logging may not
     pipeline = None
     heartbeat = None
     hung = False

@@ -195,7 +195,8 @@ class Capture:
                 self._gap += 1
                 if one.pace is Pace.LIVE:
                     offset_s = max(offset_s, time.monotonic() - self.begun_s)
-                begun = time.monotonic() - offset_s
+                speed = one.source.info.speed
+                begun = time.monotonic() - offset_s / speed
                 last_s = offset_s
                 sparing = one.source if one.pace is Pace.TIMED and isinstance(one.source, SparingSource) else None
                 for frame in one.frames:
@@ -206,7 +207,7 @@ class Capture:
                     if one.pace is not Pace.FAST and self._spared(last_s):
                         self._index += 1
                         continue
-                    late_s = begun + last_s - time.monotonic() if one.pace is Pace.TIMED else 0.0
+                    late_s = begun + last_s / speed - time.monotonic() if one.pace is Pace.TIMED else 0.0
                     if late_s > 0 and self.stopped.wait(late_s):
                         return
                     if not self._hand_over(self._capture(one, frame, last_s), wait=one.pace is Pace.FAST):

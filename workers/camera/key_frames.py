@@ -46,9 +46,13 @@ class KeyFrames:
         self._every_s = FIRST_S
         self._peak: Kept | None = None
 
+    def begin(self) -> None:
+        """Something else begins: what was kept of the last event is not of this one."""
+        self._of_event, self._peak, self._every_s = [], None, FIRST_S
+
     def quiet(self, pixels: np.ndarray, media_s: float) -> None:
         """Nothing goes on; `pixels` are copied where they are kept."""
-        self._of_event, self._peak, self._every_s = [], None, FIRST_S
+        self.begin()
         if not self._before or not 0 <= media_s - self._before[-1].media_s < BEFORE_S:
             self._before.append(_kept(pixels, media_s, 0.0))
 

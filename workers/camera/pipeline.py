@@ -9,6 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -17,7 +18,10 @@ import zmq
 from core.cameras import CameraPhase
 from core.cameras.history import NormalityVersion, ScoreMinute
 from core.cameras.job import CameraJob, JobResult
+from core.cameras.live import LearningPace, LiveRow, LiveView, Stage
+from core.cameras.onvif import go_to_preset
 from core.cameras.outbox import HistoryOutbox
+from core.cameras.turned import by_hand_file, way_back_file
 from core.cameras.urls import CameraUrl, check_address, open_url
 from core.clock import utc_iso
 from core.config import Config
@@ -26,7 +30,7 @@ from core.events import EventState
 from core.events.outbox import EventOutbox
 from core.events.tracker import EventTracker, Observation
 from core.heartbeat import Heartbeat
-from core.ids import NodeId
+from core.ids import NodeId, night_id
 from core.metrics import MetricsFile, Sample, counter, gauge
 from core.security.secrets import SecretBox
 from core.wire.messages import (
@@ -44,6 +48,7 @@ from workers.camera.capture import Capture, Captured, Pace, Rings, Round
 from workers.camera.clips import ClipRecorder
 from workers.camera.flat import FlatScore
 from workers.camera.jobs import JobFeed
+from workers.camera.lessons import Lessons
 from workers.camera.live import Health, LivePlayer, PacketPump, knock
 from workers.camera.masks import Masks
 from workers.camera.pixels import MotionGate
@@ -53,6 +58,8 @@ from workers.camera.score_history import ScoreHistory
 from workers.camera.sight import GOOD, Finding, Sight
 from workers.camera.sources import LIVE, Source, SourceOptions, open_source, source_url
 from workers.camera.sources.base import Activity, SimulatedSource
+from workers.camera.tampering import Tampering
+from workers.camera.turning import Turned, Turning, TurnStep
 
 __all__ = ["CameraPipeline", "CaptureHung"]
 
@@ -99,8 +106,13 @@ class CameraPipeline:
         self._changes = changes
         self._camera = job.camera
         self._normality_id = job.normality_id or job.camera.camera_id
+        self._own_state = self._normality_id == job.camera.camera_id
+        """Whether what it learns is its own: then day and infra-red have a state each."""
+        self._night = False
         self._phase = CameraPhase.CONNECTING
         self._heartbeat.beat(self._phase)
+        self._live_row = None if job.lossless else LiveRow(config.run_dir, job.camera.camera_id)
+        self._pace = LearningPace()
         self._rings = Rings(config, job.camera.camera_id)
         self._gate = MotionGate(config.vad.gate_max_closed_s)
         self._url, self._sub_url = self._open_urls()
@@ -110,6 +122,7 @@ class CameraPipeline:
         self._sight: Sight | None = None
         if config.sight.enabled and not job.lossless:
             self._sight = Sight(config.sight, job.camera.settings.frozen_s)
+            self._sight.colour = self._colour_shown()
         self._capture = Capture(
             self._rings,
             self._gate,
@@ -138,16 +151,28 @@ class CameraPipeline:
         self._outbox = EventOutbox(self._context, config, job.camera.camera_id)
         self._promise: PromiseKeeper | None = None
         if not job.lossless:
-            self._promise = PromiseKeeper(
-                config.data_dir / "promises" / f"{job.camera.camera_id}.json",
-                config.tracker,
-                job.camera.vad_type,
-                config.tracker.false_events_per_day,
-            )
+            self._promise = self._new_promise()
+        self._lessons = Lessons((), job.camera.vad_type)
+        self._hear(job)
         self._tracker = self._new_tracker(0, 0)
         info = self._source.info if self._source else None
         self._recorder = EventRecorder(config, job, info, self._inference, self._outbox, self._clips)
         self._flat = FlatScore(config.cameras.flat_s)
+        self._tampering = Tampering(
+            config.sight.tamper,
+            camera_id=job.camera.camera_id,
+            node_id=NodeId(config.node_id),
+            vad_type=job.camera.vad_type,
+            score=config.tracker.open_score,
+        )
+        self._turning: Turning | None = None
+        if self._sight:
+            self._turning = Turning(
+                way_back_file(config, job.camera.camera_id),
+                lambda preset: go_to_preset(config, self._camera, preset),
+            )
+        self._by_hand_ns = self._turned_by_hand_ns()
+        self._newest: Captured | None = None
         self._finding: Finding = GOOD
         """What the last picture that was looked at is like."""
         self._new_views = 0
@@ -166,6 +191,9 @@ class CameraPipeline:
         self._version = 0
         self._catching_up = False
         self._last: ScoreReply | None = None
+        self._last_captured_ns = 0
+        self._stage: Stage | None = None
+        self._learned_s = 0.0
         self._frames = 0
         self._first_ns = self._last_ns = 0
         self._ages_ns: deque[int] = deque(maxlen=AGES)
@@ -197,6 +225,51 @@ class CameraPipeline:
         packets = None if self._sub_url else self._clips
         return open_source(url, self._options(packets, self._capture.activity))
 
+    def _new_promise(self) -> PromiseKeeper:
+        return PromiseKeeper(
+            self._config.data_dir / "promises" / f"{self._normality_id}.json",
+            self._config.tracker,
+            self._camera.vad_type,
+            self._false_events_per_day(),
+        )
+
+    @property
+    def _colour_file(self) -> Path:
+        return self._config.data_dir / "promises" / f"{self._camera.camera_id}.colour"
+
+    def _colour_shown(self) -> float:
+        """The most colour that the camera has shown before this process; 0 where nobody knows."""
+        try:
+            return min(255.0, max(0.0, float(self._colour_file.read_text())))
+        except (OSError, ValueError):
+            return 0.0
+
+    def _keep_colour(self) -> None:
+        if not self._sight:
+            return
+        try:
+            self._colour_file.parent.mkdir(parents=True, exist_ok=True)
+            self._colour_file.write_text(f"{self._sight.colour:.2f}")
+        except OSError as error:
+            log.warning("colour_not_kept", file=str(self._colour_file), reason=error.strerror)
+
+    def _change_light(self, media_s: float, *, night: bool) -> None:
+        """Day and infra-red look so different that each has its own state, threshold and evidence."""
+        log.info("camera_light", light="infra-red" if night else "day")
+        for event in self._tracker.finish():
+            self._recorder.publish(event, media_s)
+        self._capture.hold_gate_open = False
+        if self._promise:
+            self._promise.save()
+        self._keep_colour()
+        self._night = night
+        self._normality_id = night_id(self._camera.camera_id) if night else self._camera.camera_id
+        if self._promise:
+            self._promise = self._new_promise()
+        self._hear(self._job)
+        self._tracker = self._new_tracker(*self._size)
+        self._decide_learning()
+
     def _new_tracker(self, width: int, height: int) -> EventTracker:
         return EventTracker(
             self._promise.settings if self._promise else self._config.tracker,
@@ -206,6 +279,12 @@ class CameraPipeline:
             frame_width=width,
             frame_height=height,
         )
+
+    def _hear(self, job: CameraJob) -> None:
+        """What people said of the camera's events."""
+        self._lessons = Lessons(job.judgements, job.camera.vad_type)
+        if self._promise:
+            self._promise.judge(one.event_id for one in job.judgements)
 
     def _set_masks(self) -> None:
         if self._clips:
@@ -236,6 +315,7 @@ class CameraPipeline:
                 for made in self._clips.poll():
                     self._recorder.add_clip(made)
             self._recorder.look_again()
+            self._turn()
             if self._history:
                 self._history.pump()
             if self._changes:
@@ -248,8 +328,36 @@ class CameraPipeline:
     def _beat(self) -> None:
         fault = (CameraPhase.DEGRADED, self._finding.reason) if self._finding.fault else None
         well = self._phase, self._trouble_of_clips() or self._notice
+        if self._turning and self._turning.trouble:
+            fault = CameraPhase.DEGRADED, self._turning.trouble
         phase, reason = self._health.trouble or fault or well
         self._heartbeat.beat(phase, self._capture.captured, reason)
+        if self._live_row:
+            self._live_row.write(self._view(phase))
+
+    def _view(self, phase: CameraPhase) -> LiveView:
+        """What this camera makes of its newest picture."""
+        last, event, wanted_s = self._last, self._tracker.open_event, self._camera.learn_s
+        return LiveView(
+            at_ns=time.monotonic_ns(),
+            phase=phase,
+            stage="learning" if self._learning else self._stage,
+            analysis_fps=self._camera.analysis_fps,
+            fault=self._finding.fault,
+            learned_s=self._learned_s,
+            wanted_s=wanted_s,
+            left_s=self._pace.left_s(self._learned_s, wanted_s) if self._learning else None,
+            score=last.score if last and not self._learning else None,
+            scored_ns=self._last_captured_ns,
+            open_score=(self._promise.settings if self._promise else self._config.tracker).open_score,
+            event_id=event.id if event else "",
+            peak_x=last.peak_x if last else 0.5,
+            peak_y=last.peak_y if last else 0.5,
+            map_rows=last.map_rows if last else 0,
+            map_cols=last.map_cols if last else 0,
+            map=last.map if last else b"",
+            night=self._night,
+        )
 
     def _samples(self) -> list[Sample]:
         """This camera in figures."""
@@ -310,20 +418,33 @@ class CameraPipeline:
         self._capture.masks = Masks(job.zones, self._config.site.time_zone)
         self._health.frozen_s = job.camera.settings.frozen_s
         self._recorder.take_over(job)
+        self._hear(job)
         if self._sight:
             self._sight.frozen_s = job.camera.settings.frozen_s
         if self._clips:
             self._clips.settings = job.camera.settings
+        if self._promise and (tracker := self._promise.aim(self._false_events_per_day())):
+            self._tracker.retune(tracker)
         self._set_masks()
-        log.info("settings_taken_over", zones=len(job.zones))
+        log.info("settings_taken_over", zones=len(job.zones), normal_events=self._lessons.learned)
+
+    def _false_events_per_day(self) -> float:
+        """That are tolerable: the camera's own number, else the site's."""
+        own = self._camera.settings.false_events_per_day
+        return self._config.tracker.false_events_per_day if own is None else own
 
     def _decide_learning(self) -> None:
         """Asks inference whether there is a state; waits for it to be up, since nothing can be scored before."""
         known = self._known_state()
-        own = self._normality_id == self._camera.camera_id
-        self._learning = self._job.learn_only or (own and known.state == "learning")
+        self._learning = self._job.learn_only or (self._own_state and known.state == "learning")
         self._version = known.state_version
-        self._set_phase(CameraPhase.LEARNING if self._learning else _phase_of(known.state))
+        if known.warning:
+            log.warning("learning_anew", reason=known.warning)
+            self._warn(known.warning)
+        if self._learning:
+            self._set_phase(CameraPhase.LEARNING)
+        else:
+            self._judge_as(known.state)
 
     def _known_state(self) -> LearnedReply:
         request = GetState(vad_type=self._camera.vad_type, normality_id=self._normality_id, since=self._job.added_at)
@@ -398,6 +519,7 @@ class CameraPipeline:
                     raise self._capture.error
                 return
             self._frames += 1
+            self._newest = captured
             self._fit_size(captured)
             if self._history and not captured.learn:
                 self._remember(self._scores.picture(captured.at_ns / 1e9))
@@ -415,6 +537,8 @@ class CameraPipeline:
     def _see(self, captured: Captured) -> None:
         """A picture of no use ends what goes on; a view that is new for good is learned."""
         self._vetoed += captured.vetoed
+        if self._sight and self._own_state and self._sight.night != self._night:
+            self._change_light(captured.media_s, night=self._sight.night)
         found = captured.finding
         if found is None or found is self._finding:
             return
@@ -428,10 +552,58 @@ class CameraPipeline:
                 self._promise.pause()
         elif before.fault and not found.fault:
             log.info("camera_sees_again", fault=before.fault)
+        self._tell_tampering(captured, found)
         if self._sight and self._sight.new_views != self._new_views:
             self._new_views = self._sight.new_views
-            if self._normality_id == self._camera.camera_id:
+            if self._own_state:
                 self._learn_anew("the camera shows another view, and has for a while")
+
+    def _tell_tampering(self, captured: Captured, found: Finding) -> None:
+        """A view that is covered, turned away or blurred is an event of its own, from when it is certain until it is
+        over.
+        """
+        event = self._tampering.see(
+            found.fault,
+            found.reason,
+            captured.media_s,
+            datetime.fromtimestamp(captured.at_ns / 1e9, UTC),
+            (captured.width, captured.height),
+            suspected_s=self._config.sight.confirm_s,
+            version=self._version,
+            provisional=self._learning,
+        )
+        if event:
+            self._recorder.blinded(captured, event, str(self._tampering.fault or ""))
+
+    def _turn(self) -> None:
+        """To the preset for alarms where a flow wants that, and back; nothing is compared or learned meanwhile."""
+        turning, sight, settings = self._turning, self._sight, self._camera.settings
+        if not (turning and sight):
+            return
+        by_hand_ns = self._turned_by_hand_ns()
+        if by_hand_ns != self._by_hand_ns:
+            self._by_hand_ns = by_hand_ns
+            log.info("camera_turned_by_hand")
+            sight.turned_by_hand()
+        wish = self._recorder.take_turn()
+        if wish:
+            log.info("camera_turns", preset=wish.preset, event_id=wish.event_id)
+            refused = turning.turn(wish.event_id, wish.preset, settings.ptz_home, wish.hold_s)
+            if refused:
+                self._recorder.note_turn(Turned(wish.event_id, TurnStep.STAYS, refused), None)
+        for told in turning.poll():
+            log.info("camera_turned", step=told.step, reason=told.text, event_id=told.event_id)
+            self._recorder.note_turn(told, self._newest)
+        sight.turned = turning.away
+        can = settings.ptz_home and settings.ptz_preset and settings.ptz_home != settings.ptz_preset
+        self._recorder.may_turn = bool(can) and not turning.away
+
+    def _turned_by_hand_ns(self) -> int:
+        """When somebody last turned it; 0 where nobody did."""
+        try:
+            return by_hand_file(self._config, self._camera.camera_id).stat().st_mtime_ns
+        except OSError:
+            return 0
 
     def _fit_size(self, captured: Captured) -> None:
         """Another picture size: what goes on now is over, and the next events are measured in the new one."""
@@ -455,9 +627,16 @@ class CameraPipeline:
             lossless=self._job.lossless or captured.learn,
             priority=3 if captured.learn else 1 if self._capture.hold_gate_open else 2,
             weight=min(max(self._camera.analysis_fps, 1.0), 1000.0),
+            ordinary_below=self._ordinary_below(),
         )
         request_id = self._inference.send(request, self._config.inference.request_timeout_s)
         self._pending[request_id] = (captured, resends)
+
+    def _ordinary_below(self) -> float:
+        """The score under which a frame may be learned on from; 0 where something goes on, or all is new."""
+        if self._learning or not self._promise or self._finding.vetoed or self._tracker.open_event:
+            return 0.0
+        return self._promise.settings.open_score
 
     def _on_reply(self, request_id: int, reply: Any) -> None:
         if request_id not in self._pending:
@@ -468,6 +647,7 @@ class CameraPipeline:
             self._on_error(captured, resends, reply)
         elif isinstance(reply, ScoreReply):
             self.counts[reply.status] += 1
+            self._learned_s = reply.learned_s or self._learned_s
             if reply.status == "scored":
                 self._on_score(captured, reply)
             self._record(captured, reply if reply.status == "scored" else None)
@@ -495,11 +675,14 @@ class CameraPipeline:
         self._last_ns = time.monotonic_ns()
         self._first_ns = self._first_ns or self._last_ns
         self._ages_ns.append(self._last_ns - captured.captured_ns)
-        self._last = reply
+        self._last, self._last_captured_ns = reply, captured.captured_ns
         if self._job.learn_only:
             return
-        if not self._learning and reply.state_version != self._version:
+        chosen = self._learning and reply.state_version > 0 and not captured.learn  # an earlier one, by somebody
+        if chosen or (not self._learning and reply.state_version != self._version):
+            self._learning = False
             self._use(self._known_state())
+        reply = self._lessons.apply(reply, captured.width / max(captured.height, 1))
         seen = Observation(
             media_s=captured.media_s,
             at=datetime.fromtimestamp(captured.at_ns / 1e9, UTC),
@@ -511,7 +694,7 @@ class CameraPipeline:
             provisional=reply.state != "armed",
         )
         if not self._learning:
-            self._set_phase(_phase_of(reply.state))
+            self._judge_as(reply.state)
         if captured.learn:
             return
         if not self._learning:
@@ -526,7 +709,10 @@ class CameraPipeline:
             self._recorder.publish(event, captured.media_s, self._capture.masks.around(x, y))
         self._capture.hold_gate_open = raised or self._tracker.open_event is not None
         if self._promise and not self._learning:
-            tuned = self._promise.scored(captured.media_s, self._tracker.smoothed, reply.state_version)
+            going_on = self._tracker.open_event
+            if going_on:
+                self._promise.raised(going_on.id, self._tracker.smoothed)
+            tuned = self._promise.scored(seen, self._tracker.smoothed, max(captured.height, 1))
             if tuned:
                 self._tracker.retune(tuned)
 
@@ -573,7 +759,9 @@ class CameraPipeline:
     def _use(self, learned: LearnedReply) -> None:
         """Remembers a version that was saved, and what the camera may say from now on."""
         self._version = learned.state_version
-        if learned.file and self._history:
+        if self._promise and learned.reason == "drift":
+            self._promise.carry_over(learned.state_version)
+        if learned.file and self._history and not self._night:
             self._history.add(
                 NormalityVersion(
                     camera_id=self._camera.camera_id,
@@ -583,12 +771,12 @@ class CameraPipeline:
                     created_at=utc_iso(datetime.now(UTC)),
                     learned_s=learned.learned_s,
                     frames=learned.frames,
-                    reason="learned",
+                    reason=learned.reason,
                     file=learned.file,
                     sha256=learned.sha256,
                 )
             )
-        self._set_phase(_phase_of(learned.state))
+        self._judge_as(learned.state)
 
     def _learn_anew(self, reason: str) -> None:
         """What was learned does not fit the pictures any more: it is put aside, and the camera learns again."""
@@ -602,6 +790,10 @@ class CameraPipeline:
             return
         self._learning = True
         self._set_phase(CameraPhase.LEARNING)
+
+    def _judge_as(self, state: str) -> None:
+        self._stage = "armed" if state == "armed" else "provisional"
+        self._set_phase(CameraPhase.WATCHING if state == "armed" else CameraPhase.PROVISIONAL)
 
     def _set_phase(self, phase: CameraPhase) -> None:
         if phase != self._phase:
@@ -619,7 +811,8 @@ class CameraPipeline:
             if self._ended and self._learning:
                 self._finish_learning()
             now_s = time.monotonic() - self._capture.begun_s
-            for event in self._tracker.finish():
+            blind = self._tampering.finish(now_s, datetime.now(UTC))
+            for event in (*self._tracker.finish(), *((blind,) if blind else ())):
                 assert event.state is EventState.CLOSED
                 self._recorder.publish(event, now_s)
             if self._clips:
@@ -628,6 +821,7 @@ class CameraPipeline:
             self._remember(self._scores.take())
             if self._promise:
                 self._promise.save()
+                self._keep_colour()
             if self._history:
                 self._history.pump()
             self._recorder.finish(1.0 if self._stopped() else self._config.vlm.hard_s + 1)
@@ -664,6 +858,8 @@ class CameraPipeline:
         self._recorder.close()
         if self._metrics:
             self._metrics.close()
+        if self._live_row:
+            self._live_row.close()
         if stopped:
             self._rings.close()
             if self._source:
@@ -672,7 +868,3 @@ class CameraPipeline:
         self._control.close()
         self._context.term()
         return stopped
-
-
-def _phase_of(state: str) -> CameraPhase:
-    return CameraPhase.WATCHING if state == "armed" else CameraPhase.PROVISIONAL

@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -20,16 +20,17 @@ from core.errors import FrameGone, HaetaeError
 from core.events import AnalysisStatus, AnomalyEvent, EventMedia, EventState, EventStep, Severity, VlmType
 from core.events.evidence import Earlier, Evidence, FrameRole, KeyFrame
 from core.events.outbox import EventOutbox
-from core.frames import RingSet
+from core.frames import RingSet, fit_size
 from core.wire.messages import AnalyzeReply, AnalyzeRequest, ErrorReply, ScoreReply
 from core.wire.rpc import RequestClient
 from workers.camera.capture import Captured
 from workers.camera.clips import ClipRecorder, Made
-from workers.camera.key_frames import KeyFrames, crop_of, shown
+from workers.camera.key_frames import LONG_SIDE, KeyFrames, crop_of, shown
 from workers.camera.pictures import AnnotatedVideo, draw_heat_map, draw_score, heat_map, save_bytes, save_picture
-from workers.camera.pixels import to_bgr
+from workers.camera.pixels import scale_i420, to_bgr
 from workers.camera.scene import SceneMeter
 from workers.camera.sources import SourceInfo
+from workers.camera.turning import Turned, TurnStep
 
 __all__ = ["EventRecorder", "ScoreSheet"]
 
@@ -39,10 +40,14 @@ log = structlog.get_logger()
 AGAIN_S = 30.0
 """An event that goes on is judged again after so long, or once it is so much more unusual:"""
 AGAIN_TIMES = 1.25
+FRESH = timedelta(seconds=10)
+"""A camera is turned for what was over no longer ago."""
 MOST_STEPS = 200
 """Of an event's audit trail; of more, the oldest go."""
 EARLIER = 8
 """Events that are remembered, to be told with the next."""
+TURNED_DONE = {TurnStep.BACK, TurnStep.STAYS}
+"""After which nothing more comes of a turn."""
 _RANKS = list(Severity)
 
 
@@ -82,6 +87,18 @@ class _Kept(msgspec.Struct):
     again_s: float = 0.0
     """When a flow wants to look once more (monotonic); 0 where it does not."""
     looked_again: bool = False
+    fault: str = ""
+    """What the event was raised for, where that is the camera's view and not what was seen in it."""
+    turned: TurnStep | None = None
+    """What has become of the turn for it so far, where the camera is turned for it."""
+
+
+class TurnWish(msgspec.Struct, frozen=True):
+    """A flow wants the camera to be turned to a preset for so long."""
+
+    event_id: str
+    preset: str
+    hold_s: float
 
 
 class EventRecorder:
@@ -111,6 +128,9 @@ class EventRecorder:
         self._earlier: deque[tuple[AnomalyEvent, VlmType]] = deque(maxlen=EARLIER)
         self._time_zone = ZoneInfo(config.site.time_zone)
         self._peak: tuple[np.ndarray, ScoreReply] | None = None
+        self.may_turn = False
+        """Whether the camera can be turned now."""
+        self._turns: list[TurnWish] = []
         self._video: AnnotatedVideo | None = None
         if job.annotated and info:
             self._video = AnnotatedVideo(Path(job.annotated), info.width, info.height, info.fps or 25.0)
@@ -174,14 +194,44 @@ class EventRecorder:
         draw_score(picture, score, text, alarm=alarm)
         self._video.add(picture, captured.media_s)
 
+    def blinded(self, captured: Captured, event: AnomalyEvent, fault: str) -> None:
+        """Publishes an event of the camera's own view: its pictures are what little there is to see."""
+        self._meter.end()
+        pixels = self._pixels(captured)
+        kept = self._kept.get(event.id)
+        if kept is None:
+            kept = self._kept[event.id] = _Kept(event, fault=fault)
+            self.event_ids.append(event.id)
+            self._key_frames.begin()
+        if pixels is not None:
+            size = fit_size(captured.width, captured.height, LONG_SIDE, LONG_SIDE)
+            reduced = np.empty((size[1] * 3 // 2, size[0]), np.uint8)
+            scale_i420(pixels, reduced)
+            self._key_frames.goes_on(reduced, captured.media_s, 0.0)
+        self.publish(event, captured.media_s)
+        if pixels is not None and not kept.event.snapshot:
+            self._send(kept, self._drawn_blind(kept.event, pixels))
+
+    def _drawn_blind(self, event: AnomalyEvent, pixels: np.ndarray) -> AnomalyEvent:
+        stem = f"{event.camera_id}/{event.id}"
+        picture = to_bgr(pixels)
+        try:
+            clean = self._save("clean", f"{stem}.clean.jpg", picture)
+            draw_score(picture, event.peak_score, f"{event.began_at}  {event.reason}", alarm=True)
+            snapshot = self._save("snapshot", f"{stem}.jpg", picture)
+        except HaetaeError as error:
+            log.error("snapshot_not_written", event_id=event.id, reason=str(error))
+            return event
+        return msgspec.structs.replace(event, snapshot=snapshot.file, media=(snapshot, clean, *event.media))
+
     def _draw_snapshot(self, kept: _Kept, event: AnomalyEvent) -> AnomalyEvent:
         """The event with its snapshot drawn anew, where something more unusual was seen than the last one shows."""
-        if self._peak is None or self._peak[1].score <= kept.drawn_score:
+        if kept.fault or self._peak is None or self._peak[1].score <= kept.drawn_score:
             return event
         pixels, reply = self._peak
         picture = to_bgr(pixels)
         stem = f"{kept.event.camera_id}/{kept.event.id}"
-        media = [one for one in event.media if one.kind == "clip"]
+        media = [one for one in event.media if one.kind in {"clip", "turned"}]
         try:
             media.append(self._save("clean", f"{stem}.clean.jpg", picture))
             media.append(self._save("heatmap", f"{stem}.heat.png", heat_map(reply)))
@@ -209,7 +259,7 @@ class EventRecorder:
         if kept is None:
             kept = self._kept[event.id] = _Kept(event)
             self.event_ids.append(event.id)
-        else:
+        elif kept.event is not event:
             before = kept.event
             event = msgspec.structs.replace(
                 event,
@@ -255,9 +305,9 @@ class EventRecorder:
 
     def _forget_finished(self, kept: _Kept) -> None:
         event = kept.event
-        if event.state is EventState.CLOSED and not kept.clip_awaited and event.id not in self._analyses.values():
-            if kept.again_s:
-                return
+        turned = kept.turned and kept.turned not in TURNED_DONE
+        awaited = kept.clip_awaited or turned or kept.again_s or event.id in self._analyses.values()
+        if event.state is EventState.CLOSED and not awaited:
             del self._kept[event.id]
 
     # ---- what it is
@@ -279,6 +329,8 @@ class EventRecorder:
         local = began.astimezone(self._time_zone)
         evidence = Evidence(
             duration_s=round(event.end_s - event.begin_s, 3),
+            fault=kept.fault,
+            fault_s=round(event.end_s - event.begin_s, 3) if kept.fault else 0.0,
             scene=window.scene,
             tracks=window.tracks,
             zones=window.zones,
@@ -288,6 +340,8 @@ class EventRecorder:
             normal_here=settings.normal_here,
             dwell_limit_s=settings.dwell_s,
             crowd_limit=settings.crowd,
+            ptz_preset=settings.ptz_preset if self.may_turn else "",
+            ptz_hold_s=settings.ptz_hold_s,
         )
         try:
             evidence = msgspec.structs.replace(evidence, frames=self._save_key_frames(kept))
@@ -314,7 +368,7 @@ class EventRecorder:
         event = kept.event
         chosen = self._key_frames.chosen(over=event.state is EventState.CLOSED)
         pictures = [(one.role, one.media_s, shown(one.pixels)) for one in chosen]
-        if self._peak is not None and event.frame_width:
+        if self._peak is not None and event.frame_width and not kept.fault:
             box = self._meter.box_near(event.peak_x / event.frame_width, event.peak_y / event.frame_height)
             crop = crop_of(self._peak[0], box) if box else None
             if crop is not None:
@@ -344,6 +398,9 @@ class EventRecorder:
             self._send(kept, _amended(kept.event, reply))
             if reply.recheck_s and not kept.looked_again:
                 kept.again_s = time.monotonic() + reply.recheck_s
+            if reply.turn_to and not kept.turned and _is_fresh(kept.event):
+                kept.turned = TurnStep.ASKED
+                self._turns.append(TurnWish(kept.event.id, reply.turn_to, reply.turn_s))
         else:
             text = f"none came ({reply.code}): described by what was measured"
             missing = EventStep(kind="analysis", at=utc_iso(datetime.now(UTC)), text=text, data={"error": reply.code})
@@ -352,6 +409,30 @@ class EventRecorder:
                 event = msgspec.structs.replace(event, description=event.reason, source="fallback")
             self._send(kept, msgspec.structs.replace(event, steps=(*event.steps, missing)))
         self._remember(kept.event)
+        self._forget_finished(kept)
+
+    def take_turn(self) -> TurnWish | None:
+        """What a flow wants the camera to be turned to, once."""
+        return self._turns.pop() if self._turns else None
+
+    def note_turn(self, turned: Turned, captured: Captured | None) -> None:
+        """Writes beside an event what became of the turn for it, with the picture `captured` where it is the last."""
+        kept = self._kept.get(turned.event_id)
+        if kept is None or kept.turned is turned.step:
+            return  # it is stuck as before
+        kept.turned = turned.step
+        event = kept.event
+        at = utc_iso(datetime.now(UTC))
+        step = EventStep(kind="action", at=at, text=f"ptz: {turned.text}", data={"action": "ptz", "step": turned.step})
+        event = msgspec.structs.replace(event, steps=(*event.steps, step)[-MOST_STEPS:])
+        pixels = self._pixels(captured) if captured and turned.step is TurnStep.LEAVES else None
+        if pixels is not None:
+            try:
+                seen = self._save("turned", f"{event.camera_id}/{event.id}.turned.jpg", to_bgr(pixels))
+                event = msgspec.structs.replace(event, media=(*event.media, seen))
+            except HaetaeError as error:
+                log.error("snapshot_not_written", event_id=event.id, reason=str(error))
+        self._send(kept, event)
         self._forget_finished(kept)
 
     def look_again(self) -> None:
@@ -396,6 +477,11 @@ def _amended(event: AnomalyEvent, reply: AnalyzeReply) -> AnomalyEvent:
         source=known.source,
         steps=(*event.steps, *reply.steps)[-MOST_STEPS:],
     )
+
+
+def _is_fresh(event: AnomalyEvent) -> bool:
+    """Whether it goes on, or was over just now."""
+    return not event.ended_at or datetime.now(UTC) - datetime.fromisoformat(event.ended_at) <= FRESH
 
 
 def _worse(one: Severity, other: Severity) -> Severity:

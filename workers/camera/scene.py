@@ -15,6 +15,7 @@ import numpy as np
 from core.cameras import Zone, ZoneKind
 from core.cameras.zones import contains
 from core.events.evidence import Scene, Track, ZoneEvidence
+from core.tracking import pair_surest_first
 from workers.camera.pixels import planes
 
 __all__ = ["SceneMeter", "Window"]
@@ -63,6 +64,10 @@ BREAK_S = 1.0
 BUSY_S = 120.0
 BUSY = 0.4
 """Share of the time in which something is at a place that is busy: nobody stays there alone."""
+BUSY_UNKNOWN_S = 6.0
+"""For so long a place counts as busy of which nothing is known: it has to be seen free."""
+SHIFT = 0.5
+"""Heights to either side within which who stays shifts about."""
 LASTING_S = 2.0
 BANDS = 8
 """Of the picture's height, in which things are about as tall."""
@@ -241,7 +246,8 @@ class SceneMeter:
         self._seen_s = 0.0
         self._before: np.ndarray | None = None
         self._since: np.ndarray | None = None
-        self._last = self._busy = np.zeros((0, 0), np.float32)
+        self._last = self._busy = self._busy_before = np.zeros((0, 0), np.float32)
+        self._watched_s = BUSY_UNKNOWN_S
         self._tracks: list[_Track] = []
         self._now_s = self._begun_s = 0.0
         self._rows = 90
@@ -355,19 +361,37 @@ class SceneMeter:
         self._usual_speed = self._median_speed()
 
     def _stay(self, mask: np.ndarray, now_s: float, step_s: float) -> None:
-        """How long each place has had something in it; who passes before it makes no break."""
+        """How long each place has had something in or beside it; who passes before it makes no break.
+
+        It counts where the place is not busy, and was not when the stay began.
+        """
         size = (WIDTH // CELL, max(4, self._rows // CELL))
-        cells = cv2.dilate(cv2.resize(mask, size, interpolation=cv2.INTER_AREA), _AROUND) > 40
+        taken = cv2.dilate(cv2.resize(mask, size, interpolation=cv2.INTER_AREA), _AROUND)
+        cells = self._widened(taken) > 40
         if self._since is None or self._since.shape != cells.shape:
             self._since = np.full(cells.shape, now_s)
             self._last = np.full(cells.shape, -math.inf)
-            self._busy = np.zeros(cells.shape, np.float32)
-        self._since[now_s - self._last > BREAK_S] = now_s
+            self._busy = np.ones(cells.shape, np.float32)
+            self._busy_before = self._busy.copy()
+        left = now_s - self._last > BREAK_S
+        self._since[left] = now_s
+        self._busy_before[left] = self._busy[left]
         self._last[cells] = now_s
         if not self._open:
-            self._busy += (cells - self._busy) * (1 - math.exp(-step_s / BUSY_S))
-        stays = np.where(cells & (self._busy < BUSY), now_s - self._since, 0.0)
+            self._watched_s += step_s
+            self._busy += (cells - self._busy) * (1 - math.exp(-step_s / min(BUSY_S, self._watched_s)))
+        free = (self._busy_before < BUSY) & (self._busy < BUSY)
+        stays = np.where(cells & free, now_s - self._since, 0.0)
         self._stayed_s = max(self._stayed_s, float(stays.max()))
+
+    def _widened(self, cells: np.ndarray) -> np.ndarray:
+        """Each row to both sides, by SHIFT of the height that is usual there."""
+        wide = cells.copy()
+        for row in range(len(cells)):
+            reach = round(SHIFT * self._height_at((row + 0.5) * CELL) / CELL)
+            if reach:
+                cv2.dilate(cells[row : row + 1], np.ones((1, 2 * reach + 1), np.uint8), wide[row : row + 1])
+        return wide
 
     # ---- blobs and tracks
 
@@ -396,14 +420,10 @@ class SceneMeter:
                 if away < reach:
                     unlike = abs(math.log(max(blob.area, 1) / max(track.box.area, 1)))
                     pairs.append((away / max(track.height, 4.0) + 0.4 * unlike, number, index))
-        pairs.sort()
         taken: set[int] = set()
-        followed: set[int] = set()
-        for _, number, index in pairs:
-            if number not in followed and index not in taken:
-                self._tracks[number].follow(blobs[index], now_s, self._height_at(blobs[index].y))
-                followed.add(number)
-                taken.add(index)
+        for number, index in pair_surest_first(pairs):
+            self._tracks[number].follow(blobs[index], now_s, self._height_at(blobs[index].y))
+            taken.add(index)
         kept: list[_Track] = []
         for track in self._tracks:
             staying = track.longest > 2 * LOST_S

@@ -51,6 +51,10 @@ SWITCH_LEVELS, SWITCH_SHARE, SWITCH_CONTRAST = 8.0, 0.18, 1.25
 exposure that follows a car through the picture changes a tenth of the brightness in that time."""
 COLOURED = 2.5
 """Mean distance of chroma from grey in a picture that has colours."""
+LOST_COLOUR, FOUND_COLOUR = 0.3, 0.5
+"""Shares of the colour that a camera has shown: with less it sees by infra-red, with more by daylight again."""
+COLOUR_FADES_S = 7 * 86_400.0
+"""Within so long a camera that shows no colour any more is one that has none."""
 MOVING_LEVELS = 6.0
 """Grey levels, a mean over some pixels: what changes by more within half a second moves."""
 LEAST_STILL = 0.3
@@ -70,6 +74,10 @@ by itself: 1.3 times as many as this camera ever showed are allowed."""
 AS_SHARP, SOFT, VERY_SOFT = 0.92, 0.72, 0.5
 """Share of the usual fine detail at edges, from which on a view without its edges is another one; below which the usual
 view is out of focus; and below which any view is."""
+RETURN_S = 15.0
+"""So long after a camera was told to turn back another view is still no fault: it is on its way."""
+HAND_S = 10.0
+"""And so long after somebody turned it its own view says nothing yet: it may be about to leave it."""
 LEAST_EDGES = 0.03
 """Share of the picture that has edges and is still, with which a view can be judged."""
 STRONG, LEAST_EDGE = 0.25, 4.0
@@ -95,6 +103,7 @@ REASONS = {
     Fault.MOVED: "the camera shows another view than the one it learned: it was moved or turned",
     Fault.LIGHT: "the light or the night sight was switched: waiting until the picture has settled",
     Fault.CORRUPT: "the picture is torn or full of noise: the stream arrives damaged",
+    Fault.TURNED: "it was turned to another preset: nothing is watched until it shows its own view again",
 }
 
 
@@ -155,6 +164,15 @@ class Sight:
         self._config = config
         self.frozen_s = frozen_s
         """However still a scene is: a picture that has not changed for so long is frozen; 0 never calls it so."""
+        self.turned = False
+        """Whether it is turned to another view for a while; once it is not any more, it has RETURN_S to be back."""
+        self._returns_s = self._stays_s = 0.0
+        self._by_hand = False
+        self.colour = 0.0
+        """The most colour that it has shown of late; given by whoever remembers it, so that a start at night is one."""
+        self.night = False
+        """Whether it sees by infra-red: it has shown colours, and shows none for `settle_s`."""
+        self._other_s = 0.0
         self.new_views = 0
         """How often the camera was moved for good, and learned its new view."""
         self._shape = (0, 0)
@@ -182,6 +200,10 @@ class Sight:
         self.finding = GOOD
         """The last one."""
 
+    def turned_by_hand(self) -> None:
+        """Somebody turns it now: another view is no fault, until it is back, or has stayed there for good."""
+        self._by_hand, self._returns_s, self._stays_s = True, self._config.new_view_s, HAND_S
+
     @property
     def learned(self) -> bool:
         """Whether it knows the camera's view."""
@@ -204,6 +226,7 @@ class Sight:
         self.finding = self._decide(fault, step_s)
         if self.finding is GOOD:
             self._learn(look, at_s, step_s)
+            self._tell_night(look, step_s)
         self._before.append(look)
         return self.finding
 
@@ -211,6 +234,8 @@ class Sight:
 
     def _judge(self, look: _Look, at_s: float, step_s: float) -> Fault | None:
         """What this picture looks like, taken for itself."""
+        if self._is_turned(look, step_s):
+            return Fault.TURNED
         frozen = self._is_frozen(look, step_s)
         if look.mean < DARK and look.span < EMPTY:
             return Fault.BLACK
@@ -244,6 +269,24 @@ class Sight:
         self._still_s += step_s
         own_s = max(LEAST_FROZEN_S, 4 * self._stillest_s) if self._learned_s >= LEAST_LEARNED_S else math.inf
         return bool(self.frozen_s) and self._still_s >= min(self.frozen_s, own_s)
+
+    def _is_turned(self, look: _Look, step_s: float) -> bool:
+        if self.turned:
+            self._returns_s, self._stays_s, self._by_hand = RETURN_S, 0.0, False
+            self._still_s = 0.0
+            return True
+        if self._returns_s <= 0:
+            return False
+        self._returns_s -= step_s
+        self._stays_s -= step_s
+        known = self._reference
+        alike = known and _likeness(look.edges, known.edges) > ALIKE * known.likeness
+        if self._stays_s <= 0 and (alike or (self._by_hand and not known)):
+            self._returns_s = 0.0
+        elif self._by_hand and self._returns_s <= 0:
+            self.new_views += 1
+            self._forget_view()
+        return self._returns_s > 0
 
     def _switched(self, look: _Look) -> bool:
         """Whether the light changed two looks ago and stayed so: not a flash, nor one odd picture."""
@@ -287,6 +330,15 @@ class Sight:
         self._suspect, self._suspected_s, self._lasted_s = None, 0.0, 0.0
         return GOOD
 
+    def _tell_night(self, look: _Look, step_s: float) -> None:
+        """Day or infra-red, by the collapse of colour; a change holds for a while before it is believed."""
+        self.colour = max(look.colour, self.colour * (1 - step_s / COLOUR_FADES_S))
+        limit = (FOUND_COLOUR if self.night else LOST_COLOUR) * self.colour
+        night = self.colour > COLOURED and look.colour < limit
+        self._other_s = self._other_s + step_s if night != self.night else 0.0
+        if self._other_s >= self._config.settle_s:
+            self.night, self._other_s = night, 0.0
+
     # ---- learning
 
     def _learn(self, look: _Look, at_s: float, step_s: float) -> None:
@@ -307,8 +359,9 @@ class Sight:
             self._reference = _reference(self._samples)
 
 
-AT_ONCE = {Fault.FROZEN, Fault.LIGHT}
-"""Faults that are certain when they are seen: the first has taken its time, the second is over soon."""
+AT_ONCE = {Fault.FROZEN, Fault.LIGHT, Fault.TURNED}
+"""Faults that are certain when they are seen: the first has taken its time, the second is over soon, and the third is
+known from elsewhere."""
 
 
 def _is_other_light(before: _Look, look: _Look) -> bool:

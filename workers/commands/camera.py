@@ -1,6 +1,7 @@
-"""`haetae camera`: probes, adds, lists, starts, stops and removes cameras."""
+"""`haetae camera`: finds, probes, adds, lists, turns, starts, stops and removes cameras."""
 
 import argparse
+import getpass
 import json
 import re
 import sys
@@ -15,24 +16,40 @@ from rich.console import Console
 from rich.table import Table
 
 from core.cameras import CameraConfig, CameraPhase, CameraSettings, CameraStatus, Transport
+from core.cameras.onvif import describe_device, discover, list_presets, onvif_url, turn_by_hand
 from core.cameras.probe import probe
-from core.cameras.urls import check_url, seal_url
-from core.clock import utc_iso
+from core.cameras.urls import check_address, check_url, seal_url
+from core.clock import local_text, time_zone, utc_iso
 from core.config import Config, load_config
 from core.db import make_engine, upgrade
+from core.db.audit import write_audit
 from core.db.cameras import add_camera, get_camera, list_cameras, remove_camera, set_enabled
-from core.db.history import score_curve
-from core.errors import ConfigError, HaetaeError
+from core.db.history import normality_versions, score_curve
+from core.errors import ConfigError, HaetaeError, RequestTimeout
 from core.events.backtest import backtest
 from core.frames import ring_budget
-from core.ids import CameraId, check_camera_id
+from core.heartbeat import read_heartbeat
+from core.ids import CameraId, NodeId, check_camera_id
+from core.rest.cameras import NormalityOut
 from core.security.secrets import SecretBox
-from core.wire.messages import ApplyCameras, GetCameras, ManagerReply, ManagerRequest
+from core.wire.messages import (
+    ApplyCameras,
+    ForgetState,
+    GetCameras,
+    GetState,
+    InferenceReply,
+    LearnedReply,
+    ManagerReply,
+    ManagerRequest,
+    UseVersion,
+)
 from core.wire.rpc import RequestClient
 
-__all__ = ["add_parser", "ask_manager", "configure", "parse_duration"]
+__all__ = ["add_parser", "ask_inference", "ask_manager", "configure", "parse_duration"]
 
 URL_HELP = "rtsp://..., http://..., a video file, a folder, /dev/video0, or demo://plaza?seed=1; - reads it from stdin"
+SILENT_S = 10.0
+"""A process that gives no sign of life for so long is not asked."""
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -56,12 +73,30 @@ def add_parser(subparsers: Any) -> None:
     probe_it.add_argument("--jpeg", type=Path, metavar="FILE", help="write a picture of it there")
     probe_it.add_argument("--json", action="store_true", help="for programs")
     probe_it.set_defaults(run=_probe)
+    find = actions.add_parser("discover", help="find ONVIF cameras on the network, or list the streams of one")
+    find.add_argument("url", nargs="?", default="", help="its address or URL, with credentials; - reads it from stdin")
+    find.add_argument("--wait", default="3s", metavar="TIME", help="how long answers are awaited (3s)")
+    find.add_argument("--interface", default="", metavar="NAME", help="only on this network, such as eth1")
+    find.add_argument("--json", action="store_true", help="for programs")
+    find.set_defaults(run=_discover)
+    turn = actions.add_parser("preset", help="turn a camera to one of its presets (ONVIF), or list them")
+    turn.add_argument("name")
+    turn.add_argument("preset", nargs="?", default="", help="its name or token")
+    turn.set_defaults(run=_preset)
     try_it = actions.add_parser("backtest", help="which events there would have been with another threshold")
     try_it.add_argument("name")
     try_it.add_argument("--per-day", type=float, required=True, metavar="N", help="false events a day that may be")
     try_it.add_argument("--days", type=float, default=7.0, help="how far back (7)")
     try_it.add_argument("--json", action="store_true", help="for programs")
     try_it.set_defaults(run=_backtest)
+    versions = actions.add_parser("versions", help="what a camera learned, version by version")
+    versions.add_argument("name")
+    versions.add_argument("--json", action="store_true", help="for programs")
+    versions.set_defaults(run=_versions)
+    back = actions.add_parser("rollback", help="judge by an earlier version of what a camera learned")
+    back.add_argument("name")
+    back.add_argument("version", nargs="?", type=int, help="which (the one before that in use)")
+    back.set_defaults(run=_rollback)
     show = actions.add_parser("list", help="show all cameras, as wanted and as they are")
     show.add_argument("--json", action="store_true", help="for programs")
     show.set_defaults(run=_list)
@@ -169,6 +204,57 @@ def _probe(args: argparse.Namespace) -> int:
     return 0 if found.ok else 1
 
 
+def _discover(args: argparse.Namespace) -> int:
+    """Exit code 1 where nothing was found."""
+    config = configure(args)
+    if args.url:
+        return _describe(args, config)
+    found = discover(config, parse_duration(args.wait), args.interface)
+    if args.json:
+        print(json.dumps(msgspec.to_builtins(found)))
+    elif found:
+        table = Table("host", "name", "hardware", "location", "ask it", "why not")
+        for one in found:
+            table.add_row(one.host, one.name, one.hardware, one.location, one.url, one.says)
+        Console().print(table)
+        print("what one of them sends: haetae camera discover http://USER:PASSWORD@HOST")
+    else:
+        print("no ONVIF camera answered: look whether ONVIF is switched on in it, and it is in the same network")
+    return 0 if found else 1
+
+
+def _describe(args: argparse.Namespace, config: Config) -> int:
+    url = onvif_url(_told(args.url))
+    check_address(url, config)
+    device = describe_device(config, url)
+    if args.json:
+        print(json.dumps(msgspec.to_builtins(device)))
+        return 0
+    print(f"{url.host}: {device.manufacturer} {device.model}, firmware {device.firmware}")
+    table = Table("profile", "codec", "size", "frames/s", "stream", "snapshot")
+    for one in device.streams:
+        table.add_row(one.name, one.codec, f"{one.width}x{one.height}", f"{one.fps:g}", one.url, one.snapshot_url)
+    Console().print(table)
+    if device.presets:
+        print("presets: " + ", ".join(one.name for one in device.presets))
+    for line in device.advice:
+        print(line)
+    return 0
+
+
+def _preset(args: argparse.Namespace) -> int:
+    config = configure(args)
+    engine = _engine(config)
+    camera = get_camera(engine, check_camera_id(args.name))
+    engine.dispose()
+    if args.preset:
+        print(f"turning to {turn_by_hand(config, camera, args.preset).name}")
+        return 0
+    for one in list_presets(config, camera):
+        print(one.name if one.name == one.token else f"{one.name} ({one.token})")
+    return 0
+
+
 def _backtest(args: argparse.Namespace) -> int:
     """Exit code 1 where too few scores are kept to say anything."""
     config = configure(args)
@@ -194,6 +280,73 @@ def _backtest(args: argparse.Namespace) -> int:
     )
     for one in found.events:
         print(f"  {one.began_at}  {one.end_s - one.begin_s:5.0f} s  {one.peak_score:.1f}")
+    return 0
+
+
+def ask_inference(config: Config, request: GetState | UseVersion | ForgetState) -> LearnedReply | None:
+    """What inference says of a state; None where it is not running. Raises RemoteError where it refuses."""
+    beat = read_heartbeat(config.run_dir, "inference")
+    if beat is None or beat.age_s > SILENT_S:
+        return None
+    with zmq.Context() as context:
+        client = RequestClient(context, config.endpoint("inference"), InferenceReply)
+        try:
+            return client.call(request, 10.0)
+        except RequestTimeout:
+            return None
+        finally:
+            client.close()
+
+
+def _versions(args: argparse.Namespace) -> int:
+    config = configure(args)
+    engine = _engine(config)
+    camera = get_camera(engine, check_camera_id(args.name))
+    found = normality_versions(engine, camera.camera_id)
+    engine.dispose()
+    used = ask_inference(config, GetState(vad_type=camera.vad_type, normality_id=camera.camera_id))
+    shown = [NormalityOut.of(one, used if one.vad_type == camera.vad_type else None) for one in found]
+    if args.json:
+        print(msgspec.json.encode(shown).decode())
+        return 0
+    table = Table("version", "type", "learned", "from", "why", "")
+    for one in shown:
+        mark = "in use" if one.in_use else "gone" if one.kept is False else ""
+        began = local_text(one.created_at, time_zone(config.site.time_zone))
+        table.add_row(str(one.version), one.vad_type, began, f"{one.learned_s:.0f} s", one.reason, mark)
+    Console().print(table if shown else "it has learned nothing yet")
+    if used is None and shown:
+        print("inference is not running here, so that nobody knows which is in use: haetae up")
+    return 0
+
+
+def _rollback(args: argparse.Namespace) -> int:
+    config = configure(args)
+    engine = _engine(config, writer=True)
+    camera = get_camera(engine, check_camera_id(args.name))
+    of_camera: dict[str, Any] = {"vad_type": camera.vad_type, "normality_id": camera.camera_id}
+    used = ask_inference(config, GetState(**of_camera))
+    if used is None:
+        raise HaetaeError("inference is not running here", "haetae up starts it")
+    version = args.version or max((one for one in used.versions if one < used.state_version), default=0)
+    if version < 1:
+        kept = ", ".join(map(str, used.versions)) or "none"
+        raise ConfigError(f"{args.name} has no version before {used.state_version}", f"kept are: {kept}")
+    reply = ask_inference(config, UseVersion(version=version, **of_camera))
+    if reply is None:
+        raise HaetaeError("inference did not answer", "ask again, or see its log")
+    with engine.begin() as connection:
+        write_audit(
+            connection,
+            at=utc_iso(datetime.now(UTC)),
+            node_id=NodeId(config.node_id),
+            actor=f"{getpass.getuser()} (command line)",
+            action="camera.version_used",
+            target=camera.camera_id,
+            detail={"version": version},
+        )
+    engine.dispose()
+    print(f"{args.name} judges by version {reply.state_version} ({reply.learned_s:.0f} s of footage) from now on")
     return 0
 
 

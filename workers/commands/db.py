@@ -18,9 +18,9 @@ from sqlalchemy.exc import DBAPIError
 
 from core.config import Config
 from core.db import make_engine, upgrade
-from core.db.engine import alembic_config
 from core.db.events import count_events, last_sequence
 from core.db.jobs import last_done
+from core.db.migrations import alembic_config
 from core.db.transfer import (
     TableSum,
     backup,

@@ -21,6 +21,8 @@ from core.db.cameras import list_cameras
 from core.errors import HaetaeError
 from core.frames import camera_bytes, ring_budget
 from core.frames.budget import ASSUMED
+from workers.inference.vad import real_type
+from workers.inference.vad.choice import AUTO
 
 __all__ = ["add_parser"]
 
@@ -144,6 +146,12 @@ def _supervisor(config: Config) -> Check:
     return Check("running", "ok", "Haetae runs with this data folder" if running else "Haetae does not run now")
 
 
+def _detection(_config: Config) -> Check:
+    """What cameras whose type is `auto` get."""
+    choice = real_type(AUTO)
+    return Check("detection", "ok", f"{AUTO} is {choice.vad_type}: {choice.reason}")
+
+
 CHECKS: list[Callable[[Config], Check]] = [
     _folders,
     _shared_memory,
@@ -152,4 +160,5 @@ CHECKS: list[Callable[[Config], Check]] = [
     _database,
     _limits,
     _supervisor,
+    _detection,
 ]

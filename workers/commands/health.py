@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from core.alarms import list_alarms
 from core.config import load_config
 from core.heartbeat import list_heartbeats
 
@@ -29,4 +30,7 @@ def _run(args: argparse.Namespace) -> int:
         well = well and alive
         said = f"{beat.phase}, last sign of life {beat.age_s:.1f} s ago" if beat else "does not run"
         print(f"{name}: {said}" + (f" ({beat.reason})" if beat and beat.reason else ""))
+    for alarm in list_alarms(config.run_dir):
+        well = False
+        print(f"{alarm.process}: {alarm.reason} (since {alarm.since})")
     return 0 if well else 1

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from core.clock import utc_iso
 from core.errors import ConfigError
+from core.rest.cameras import VersionIn
 from core.rest.client import Client
 from core.rest.events import EventOut
 from workers.commands.camera import parse_duration
@@ -93,11 +94,44 @@ def _stats(client: Client, args: argparse.Namespace) -> int:
 def _camera(client: Client, args: argparse.Namespace) -> int:
     if args.action == "list":
         return _list(client, as_json=args.json)
+    if args.action == "versions":
+        return _versions(client, args.name, as_json=args.json)
+    if args.action == "rollback":
+        return _rollback(client, args.name, args.version)
     actions = {"start": client.start_camera, "stop": client.stop_camera, "remove": client.remove_camera}
     if args.action not in actions:
         raise ConfigError(f"haetae camera {args.action} works on the machine itself", "or ask the API directly")
     actions[args.action](args.name)
     print({"start": "starting", "stop": "stopping", "remove": "removed"}[args.action], args.name)
+    return 0
+
+
+def _versions(client: Client, name: str, *, as_json: bool) -> int:
+    found = client.list_normality(name)
+    if as_json:
+        print(msgspec.json.encode(found).decode())
+        return 0
+    table = Table("version", "type", "learned", "from", "why", "")
+    for one in found:
+        mark = "in use" if one.in_use else "gone" if one.kept is False else ""
+        table.add_row(str(one.version), one.vad_type, one.created_at, f"{one.learned_s:.0f} s", one.reason, mark)
+    Console().print(table if found else "it has learned nothing yet")
+    return 0
+
+
+def _rollback(client: Client, name: str, version: int | None) -> int:
+    if version is None:
+        used = next((one for one in client.list_normality(name) if one.in_use), None)
+        earlier = [
+            one.version for one in client.list_normality(name) if used and one.kept and one.version < used.version
+        ]
+        if not earlier:
+            raise ConfigError(
+                f"{name} has no version before that in use", "haetae camera versions shows those there are"
+            )
+        version = max(earlier)
+    client.use_normality(name, VersionIn(version=version))
+    print(f"{name} judges by version {version} from now on")
     return 0
 
 

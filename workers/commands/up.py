@@ -171,10 +171,15 @@ def _tell_api(config: Config, supervisor: "subprocess.Popen[bytes]", console: Co
             return
         time.sleep(0.05)
     try:
-        console.print(f"API at {(config.run_dir / 'api.url').read_text()}/api/v1/schema", markup=False)
+        url = (config.run_dir / "api.url").read_text()
         token = config.secrets_dir / "setup.token"
         if token.exists():
-            console.print(f"no account yet: register with the set-up token {token.read_text().strip()}", markup=False)
+            # behind the hash it stays in the browser: no log has it
+            page = f"{url}/setup#token={token.read_text().strip()}"
+            console.print(f"open {page} and make the first account", markup=False)
+        else:
+            console.print(f"open {url}", markup=False)
+        console.print(f"the API's reference is at {url}/api/v1/schema", markup=False)
     except OSError as error:
         console.print(f"the API's address cannot be read: {error.strerror}", markup=False)
 

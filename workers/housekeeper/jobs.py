@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 from core.clock import Clock
 from core.config import Config
 from core.db.jobs import forget_runs
-from core.db.retention import delete_old_events, delete_old_history, delete_old_media, delete_orphans
+from core.db.retention import delete_old_events, delete_old_history, delete_old_media, delete_orphans, delete_removed
 from core.db.rollup import QUARTER_S, quarter_at, roll_up_changes, roll_up_range
 from core.db.transfer import backup
 from core.ids import NodeId
@@ -92,6 +92,7 @@ def _history(work: Work) -> dict[str, Any]:
 def _orphans(work: Work) -> dict[str, Any]:
     return {
         "files": delete_orphans(work.writer, work.config.media_dir, now=work.clock.now(), pause=work.pause),
+        "cameras": delete_removed(work.writer, work.config, now=work.clock.now(), pause=work.pause),
     }
 
 

@@ -12,21 +12,23 @@ import msgspec
 import structlog
 
 from core.config import Config, load_config
-from core.errors import HaetaeError
+from core.errors import HaetaeError, ModelError
 from core.events import AnalysisStatus
 from core.metrics import Sample, counter, gauge
 from core.wire.messages import AnalyzeReply, AnalyzeRequest
 from workers.inference.flows import Budget, Decision, Policy, Run
-from workers.inference.pool import ResourcePool
+from workers.inference.pool import Loading, ResourcePool
 from workers.inference.vlm import Call, Finding, Incident, Question, VlmAnalyzer
-from workers.inference.vlm.rules import judge
+from workers.inference.vlm.rules import stand_in
 
-__all__ = ["AnalysisJob", "AnalysisQueue", "Analysts", "StandIn", "decide"]
+__all__ = ["AnalysisJob", "AnalysisQueue", "Analysts", "ConfigWatch", "StandIn", "decide"]
 
 log = structlog.get_logger()
 
 LOOK_S = 2.0
 """How often it is looked whether the configuration has changed."""
+LOADING_S = 2.0
+"""A model that is being loaded is waited for so long; then rules decide."""
 MARGIN_S = 2.0
 """So long before the asking camera gives up, what still waits is decided by rules."""
 
@@ -114,7 +116,7 @@ class StandIn:
         self._status, self._why = status, why
 
     def analyze(self, incident: Incident, question: Question, deadline_s: float = 0.0) -> Finding:  # noqa: ARG002
-        analysis = msgspec.structs.replace(judge(incident, question), status=self._status, reason_code=self._why)
+        analysis = stand_in(incident, question, self._status, self._why)
         return Finding(
             analysis=analysis, calls=(Call(engine="rules", model="", role=question.role, ms=0.0, error=self._why),)
         )
@@ -127,16 +129,20 @@ class Analysts:
     """Threads that run flows. `ended` is called from them with each owner and its answer."""
 
     def __init__(
-        self, config: Config, pool: ResourcePool, ended: Callable[[Any, AnalyzeReply | Exception], None]
+        self,
+        config: Config,
+        pool: ResourcePool,
+        ended: Callable[[Any, AnalyzeReply | Exception], None],
+        *,
+        where: str = "inference",
     ) -> None:
-        self._config, self._pool, self._ended = config, pool, ended
+        """`where` is the process, for the figures."""
+        self._config, self._pool, self._ended, self._where = config, pool, ended, where
         self._policy = Policy(config.flows)
         self._queue = AnalysisQueue(config.vlm.waiting)
         self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(config.vlm.at_once, "analysis")
         self._quick = ThreadPoolExecutor(1, "stand-in")
-        self._looked_s = time.monotonic()
-        self._changed_ns = _changed_ns(config.file)
         self._counts: Counter[str] = Counter()
         self._closed = False
 
@@ -150,15 +156,20 @@ class Analysts:
         self._feed()
 
     def tend(self) -> None:
-        """To be called often: decides what waited too long, and takes a changed configuration over."""
+        """To be called often: decides what waited too long."""
         now_s = time.monotonic()
         with self._lock:
             late = self._queue.overdue(now_s)
         for job in late:
             self._set_aside(job, "waited_too_long")
-        if now_s - self._looked_s >= LOOK_S:
-            self._looked_s = now_s
-            self._reload()
+
+    def stand_in(
+        self, owner: Any, request: AnalyzeRequest, deadline_s: float, status: AnalysisStatus, why: str
+    ) -> None:
+        """Decided by rules, since the engine that was wanted did not; never blocks."""
+        self._counts[why] += 1
+        job = AnalysisJob(request.event.camera_id, request.event.id, owner, request, deadline_s)
+        self._quick.submit(self._answer, job, StandIn(status, why))
 
     def _feed(self) -> None:
         while not self._closed:
@@ -169,12 +180,21 @@ class Analysts:
             self._threads.submit(self._run, job)
 
     def _run(self, job: AnalysisJob) -> None:
+        answered = False
         try:
-            with self._pool.vlm_analyzer(self._config) as analyzer:
+            with self._pool.vlm_analyzer(self._config, LOADING_S) as analyzer:
                 self._answer(job, analyzer)
-        except HaetaeError as error:
+                answered = True
+        except Loading:
+            self._answer(job, StandIn(AnalysisStatus.SKIPPED, "loading"))
+        except ModelError as error:
             log.warning("no_analyzer", reason=str(error))
             self._answer(job, StandIn(AnalysisStatus.UNREACHABLE, "not_loaded"))
+        except Exception:
+            # whatever a library does to whoever loads or lets go of a model: who asked is answered
+            log.exception("analysis_failed", event_id=job.event_id, camera_id=job.camera_id)
+            if not answered:
+                self._answer(job, StandIn(AnalysisStatus.INVALID, "internal"))
         finally:
             with self._lock:
                 self._queue.done(job.camera_id)
@@ -194,51 +214,34 @@ class Analysts:
             self._counts["decided"] += 1
             self._counts[str(decision.analysis.status)] += 1
             self._counts["calls"] += decision.calls
+            turn = decision.turn
             reply: AnalyzeReply | Exception = AnalyzeReply(
                 analysis=decision.analysis,
                 severity=decision.severity,
                 steps=list(decision.steps),
                 recheck_s=decision.recheck_s,
+                turn_to=turn.preset_id if turn else "",
+                turn_s=turn.hold_s if turn else 0.0,
             )
         except Exception as error:
             reply = error
         self._ended(job.owner, reply)
 
-    # ---- the configuration
-
-    def _reload(self) -> None:
-        changed_ns = _changed_ns(self._config.file)
-        if changed_ns == self._changed_ns:
-            return
-        self._changed_ns = changed_ns
-        try:
-            fresh = load_config(self._config.file)
-        except HaetaeError as error:
-            log.error("configuration_not_taken_over", reason=str(error))
-            return
-        self._quick.submit(self.take_over, msgspec.structs.replace(self._config, vlm=fresh.vlm, flows=fresh.flows))
-
     def take_over(self, config: Config) -> None:
         """Goes on with other settings of [vlm] and [flows]; what is under way ends with those that it began with.
 
-        The number of threads stays. An analyzer that cannot be made changes nothing: the one before goes on. Blocks
-        while it is made.
+        The number of threads stays. The analyzer that serves goes on until the new one is loaded and checked, and
+        where that cannot be.
         """
         vlm = msgspec.structs.replace(config.vlm, at_once=self._config.vlm.at_once)
         if (vlm, config.flows) == (self._config.vlm, self._config.flows):
             return
-        changed = msgspec.structs.replace(self._config, vlm=vlm, flows=config.flows)
-        try:
-            with self._pool.vlm_analyzer(changed):
-                pass
-        except HaetaeError as error:
-            log.error("analyzer_not_taken_over", backend=vlm.backend, reason=str(error))
-            return
-        self._config = changed
+        self._config = msgspec.structs.replace(self._config, vlm=vlm, flows=config.flows)
         self._policy.rules = config.flows
         with self._lock:
             self._queue.most = vlm.waiting
-        log.info("analysis_settings_taken_over", backend=vlm.backend, model=vlm.model)
+        self._pool.prepare_analyzer(self._config)
+        log.info("analysis_settings_taken_over", backend=vlm.backend, model=vlm.model or vlm.folder)
 
     # ---- the rest
 
@@ -255,10 +258,10 @@ class Analysts:
     def samples(self) -> list[Sample]:
         """In figures."""
         return [
-            gauge("analysis_waiting", "Events that wait to be judged.", self.waiting),
-            gauge("analysis_running", "Events that are being judged.", self.running),
+            gauge("analysis_waiting", "Events that wait to be judged.", self.waiting, process=self._where),
+            gauge("analysis_running", "Events that are being judged.", self.running, process=self._where),
             *(
-                counter("analyses", "Events judged, by what became of them.", count, outcome=name)
+                counter("analyses", "Events judged, by what became of them.", count, outcome=name, process=self._where)
                 for name, count in sorted(self._counts.items())
             ),
         ]
@@ -288,6 +291,31 @@ def decide(
     incident = Incident(event=request.event, evidence=request.evidence, attempt=request.attempt)
     budget = Budget(flow.calls, max(flow_s, 0.01), analyze_s)
     return flow.run(Run(flow.name, incident, analyzer, policy, budget))
+
+
+class ConfigWatch:
+    """Tells of a configuration file that was changed; one that cannot be used changes nothing."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._looked_s = time.monotonic()
+        self._changed_ns = _changed_ns(config.file)
+
+    def changed(self) -> Config | None:
+        """The newest, with what may change while a process runs: [vlm] and [flows]; to be called often."""
+        if time.monotonic() - self._looked_s < LOOK_S:
+            return None
+        self._looked_s = time.monotonic()
+        changed_ns = _changed_ns(self._config.file)
+        if changed_ns == self._changed_ns:
+            return None
+        self._changed_ns = changed_ns
+        try:
+            fresh = load_config(self._config.file)
+        except HaetaeError as error:
+            log.error("configuration_not_taken_over", reason=str(error))
+            return None
+        return msgspec.structs.replace(self._config, vlm=fresh.vlm, flows=fresh.flows)
 
 
 def _changed_ns(file: Path | None) -> int:

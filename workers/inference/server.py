@@ -35,14 +35,20 @@ from core.wire.messages import (
     Pong,
     ScoreReply,
     ScoreRequest,
+    UseVersion,
 )
 from core.wire.rpc import Incoming, RequestServer
-from workers.inference.analysts import Analysts
+from workers.inference.analysis_link import AnalysisLink
+from workers.inference.analysts import Analysts, ConfigWatch
+from workers.inference.drift import Burst, Drift
+from workers.inference.memory import is_out_of_memory, model_samples
 from workers.inference.pool import ResourcePool
 from workers.inference.scheduler import BatchScheduler, Ticket
-from workers.inference.stages import Job, Outcome, Stages, is_out_of_memory
+from workers.inference.stages import Job, Outcome, Stages
 from workers.inference.states import Normality, StateStore
-from workers.inference.vad.base import Row, VadModel
+from workers.inference.vad import VAD_TYPES, create_configured, real_type
+from workers.inference.vad.base import NormalityState, Row, VadModel, VadScore
+from workers.inference.vad.choice import AUTO
 
 __all__ = ["InferenceServer"]
 
@@ -65,9 +71,11 @@ class InferenceServer:
         self._config = config
         self._server = RequestServer(context, config.endpoint("inference"), InferenceRequest)
         threads = config.inference.threads or os.cpu_count() or 1
-        self._pool = pool or ResourcePool(threads)
+        self._pool = pool or ResourcePool(threads, partial(create_configured, config.inference.weights))
         self._executor = ThreadPoolExecutor(threads, "vad")
-        self._analysts = Analysts(config, self._pool, self._ended_analysis)
+        # measurements are judged here; a model is asked in a process of its own, whose place rules take where it fails
+        self._analysts = Analysts(_by_rules(config), self._pool, self._ended_analysis)
+        self._config_watch = ConfigWatch(config)
         self._analysed: dict[int, Incoming] = {}
         self._fitter = ThreadPoolExecutor(1, "fit")
         self._trainer = ThreadPoolExecutor(1, "train")
@@ -78,22 +86,27 @@ class InferenceServer:
         self._poller = zmq.Poller()
         self._poller.register(self._server.socket, zmq.POLLIN)
         self._poller.register(self._wake_fd, zmq.POLLIN)
+        self._link = AnalysisLink(context, config, self._ended_analysis, self._analysts.stand_in)
+        self._linked: zmq.Socket[bytes] | None = None
         self._stages = Stages(self._rings, self._executor, self._wake)
         self._inside: deque[Job] = deque()
         limits = config.inference
         self._scheduler = BatchScheduler(
             max_batch=limits.max_batch, batch_limit_s=limits.batch_limit_s, ageing_s=limits.ageing_s
         )
-        self._states = StateStore(config.states_dir, config.vad.armed_s)
+        self._states = StateStore(config.states_dir, config.vad)
+        self._pool.may_forget = self._states.forget_type
         self._contexts: dict[tuple[str, int, str], Any] = {}
         self._instance = str(uuid7())
         self._counts: Counter[str] = Counter()
+        self._told: set[str] = set()
         self._largest = 0
 
     # ---- the loop
 
     def step(self) -> None:
         """Waits a little for requests and ended batches, and deals with them; begins batches as they are due."""
+        self._follow_link()
         self._poller.poll(round(self._wait_s() * 1000))
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._wake_fd)
@@ -101,11 +114,27 @@ class InferenceServer:
             self._take(incoming)
         self._answer_beside()
         self._analysts.tend()
+        self._link.tend()
+        changed = self._config_watch.changed()
+        if changed:
+            self._analysts.take_over(_by_rules(changed))
+            self._link.take_over(changed)
         for job in self._stages.take():
             self._inside.popleft()
             self._end(job)
         while self._scheduler.waiting and self._wait_s() == 0:
             self._begin()
+
+    def _follow_link(self) -> None:
+        """The analysis process was started, or ended: its answers wake this loop too."""
+        socket = self._link.socket
+        if socket is self._linked:
+            return
+        if self._linked is not None:
+            self._poller.unregister(self._linked)
+        if socket is not None:
+            self._poller.register(socket, zmq.POLLIN)
+        self._linked = socket
 
     def _wait_s(self) -> float:
         """Until a batch is to be begun: at once where nothing runs, else so that it is prepared when the device is
@@ -170,6 +199,11 @@ class InferenceServer:
                 _, normality = self._normality(request.vad_type, request.normality_id)
                 normality.forget()
                 return self._state_reply(normality)
+            case UseVersion() as request:
+                _, normality = self._normality(request.vad_type, request.normality_id)
+                normality.use(request.version)
+                log.info("version_used", normality_id=request.normality_id, version=request.version)
+                return self._state_reply(normality)
             case FinishLearning() as request:
                 model, _ = self._normality(request.vad_type, request.normality_id)
                 executor = self._trainer if model.trains and request.whole else self._fitter
@@ -194,14 +228,22 @@ class InferenceServer:
     # ---- states
 
     def _normality(self, vad_type: str, normality_id: str) -> tuple[VadModel, Normality]:
-        model = self._pool.get_vad_model(vad_type)
-        return model, self._states.get(model, vad_type, check_camera_id(normality_id))
+        chosen = real_type(vad_type)
+        if chosen.reason and vad_type not in self._told:
+            self._told.add(vad_type)
+            log.info("type_chosen", vad_type=chosen.vad_type, reason=chosen.reason)
+        model = self._pool.get_vad_model(chosen.vad_type)
+        return model, self._states.get(model, model.name, check_camera_id(normality_id))
 
     def _state_reply(self, normality: Normality) -> LearnedReply:
-        state = normality.state
+        state, versions = normality.state, tuple(normality.versions)
         if state is not None and normality.training:
             return LearnedReply(
-                state="provisional", state_version=state.version, learned_s=state.learned_s, frames=state.frames
+                state="provisional",
+                state_version=state.version,
+                learned_s=state.learned_s,
+                frames=state.frames,
+                versions=versions,
             )
         if state is None or state.version == 0:
             learner = normality.learner
@@ -210,9 +252,16 @@ class InferenceServer:
                 state_version=0,
                 learned_s=learner.learned_s if learner else 0.0,
                 frames=learner.frames if learner else 0,
+                warning=normality.unusable,
+                versions=versions,
             )
         reply = LearnedReply(
-            state=state.phase, state_version=state.version, learned_s=state.learned_s, frames=state.frames
+            state=state.phase,
+            state_version=state.version,
+            learned_s=state.learned_s,
+            frames=state.frames,
+            reason=normality.reason,
+            versions=versions,
         )
         file = normality.file
         if file is None:
@@ -260,13 +309,13 @@ class InferenceServer:
     # ---- scores
 
     def _enqueue(self, incoming: Incoming, request: ScoreRequest) -> None:
-        _, normality = self._normality(request.vad_type, request.normality_id)
+        model, normality = self._normality(request.vad_type, request.normality_id)
         if normality.state is None and not request.learn:
             incoming.fail("no_state", f"{request.normality_id} has learned nothing yet")
             return
         ticket = Ticket(
             camera_id=request.frame.camera_id,
-            vad_type=request.vad_type,
+            vad_type=model.name,
             deadline_ns=incoming.deadline_ns,
             priority=request.priority,
             weight=request.weight,
@@ -341,11 +390,36 @@ class InferenceServer:
             until_ns = now_ns + round(self._config.inference.isolate_s * 1e9)
             log.warning("camera_isolated", camera_id=job.tickets[number].camera_id, reason=str(job.outcomes[number]))
             self._scheduler.isolate(job.tickets[number].camera_id, job.vad_type, until_ns)
-        for ticket, normality, outcome in zip(job.tickets, job.normalities, job.outcomes, strict=True):
+        for ticket, row, normality, outcome in zip(job.tickets, job.rows, job.normalities, job.outcomes, strict=True):
             try:
                 self._answer_score(ticket.owner, normality, outcome)
             except Exception as error:
                 self._refuse(ticket.owner, error)
+            self._learn_on(ticket.owner.body, row, normality, outcome)
+
+    def _learn_on(self, request: ScoreRequest, row: Row, normality: Normality, outcome: Outcome) -> None:
+        """Lets the shadow of a camera that watches see its ordinary footage."""
+        drift, state = normality.drift, row.state
+        if drift is None or state is None or state.version == 0 or request.learn or request.lossless:
+            return
+        score = outcome.score if isinstance(outcome, VadScore) else None
+        burst = drift.offer(row.prepared, request.media_s, score, request.ordinary_below)
+        if burst is None or normality.state is not state:
+            return
+        drift.busy = True
+        model = self._pool.get_vad_model(real_type(request.vad_type).vad_type)
+        (self._trainer if model.trains else self._fitter).submit(self._take_burst, normality, drift, burst, state)
+
+    @staticmethod
+    def _take_burst(normality: Normality, drift: Drift, burst: Burst, state: NormalityState) -> None:
+        try:
+            better = drift.take(burst, state)
+            if better is not None and normality.state is state:
+                log.info("shadow_promoted", file=str(normality.promote(better)))
+        except Exception:
+            log.exception("not_learned_on")
+        finally:
+            drift.busy = False
 
     def _context(self, model: VadModel, camera_id: str, epoch: int) -> Any:
         key = (camera_id, epoch, model.name)
@@ -406,7 +480,8 @@ class InferenceServer:
     def _analyse(self, incoming: Incoming, request: AnalyzeRequest) -> None:
         deadline_s = min(incoming.deadline_ns / 1e9, time.monotonic() + self._config.vlm.hard_s)
         self._analysed[id(incoming)] = incoming
-        self._analysts.submit(incoming, request, deadline_s)
+        asked = self._link if self._link.wanted else self._analysts
+        asked.submit(incoming, request, deadline_s)
 
     def _ended_analysis(self, incoming: Incoming, reply: AnalyzeReply | Exception) -> None:
         self._ended_beside.put((incoming, reply))
@@ -457,19 +532,14 @@ class InferenceServer:
             waiting=scheduler.waiting,
             retried=self._counts["retried"],
             batch_ms=self._scheduler.batch_ms(),
-            models={key: msgspec.structs.asdict(one) for key, one in pool.models.items()}
-            | {"process": {name: float(size) for name, size in pool.memory.items()}},
+            vad_types=(AUTO, *VAD_TYPES),
+            models=self._link.models | pool.table(),
         )
 
     def samples(self) -> list[Sample]:
         """The same for Prometheus."""
-        found = self.statistics()
-        models = [
-            gauge("model_bytes", "Memory of a model, by kind.", value, model=model, kind=kind)
-            for model, sizes in found.models.items()
-            for kind, value in sizes.items()
-            if kind.endswith("bytes")
-        ]
+        found, states = self.statistics(), self._states.statistics()
+        models = model_samples(self._pool.statistics().table(), "inference")
         return [
             counter("inference_scored", "Frames scored.", found.scored),
             counter("inference_learned", "Frames learned from.", found.learned),
@@ -479,9 +549,12 @@ class InferenceServer:
             counter("inference_errors", "Requests that failed.", found.errors),
             counter("inference_batches", "Batches.", found.batches),
             gauge("inference_largest_batch", "Frames of the largest batch.", found.largest_batch),
+            counter("inference_states_promoted", "States that took over because they fit better.", states["promoted"]),
+            counter("inference_states_refused", "States that were tried and fit no better.", states["refused"]),
             gauge("inference_waiting", "Frames that wait for their turn.", self._scheduler.waiting),
             *models,
             *self._analysts.samples(),
+            *self._link.samples(),
         ]
 
     def close(self) -> None:
@@ -493,8 +566,9 @@ class InferenceServer:
         self._stages.close()
         for job in self._stages.take():
             self._end(job)
-        self._pool.close()
+        self._link.close()
         self._analysts.close()
+        self._pool.close()
         for executor in (self._fitter, self._trainer):
             executor.shutdown(wait=True, cancel_futures=True)
         self._answer_beside()
@@ -504,3 +578,7 @@ class InferenceServer:
         self._rings.close()
         self._server.close()
         os.close(self._wake_fd)
+
+
+def _by_rules(config: Config) -> Config:
+    return msgspec.structs.replace(config, vlm=msgspec.structs.replace(config.vlm, backend="rules"))

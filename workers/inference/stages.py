@@ -11,11 +11,12 @@ import msgspec
 from core.errors import ModelError
 from core.frames import RingSet
 from core.wire.messages import FrameRef
+from workers.inference.memory import empty_device_cache, is_out_of_memory
 from workers.inference.scheduler import Ticket
 from workers.inference.states import Normality
 from workers.inference.vad.base import Row, VadModel, VadScore
 
-__all__ = ["Job", "Outcome", "Run", "Stages", "is_out_of_memory", "run_rows"]
+__all__ = ["Job", "Outcome", "Run", "Stages", "run_rows"]
 
 Outcome = VadScore | Exception | None
 """An exception belongs to its row alone; None: taken in, no score yet."""
@@ -136,21 +137,21 @@ def run_rows(process: Callable[[Sequence[Row]], list[Outcome]], rows: Sequence[R
         results = process(rows)
         if len(results) != len(rows):
             raise ModelError(f"the model gave {len(results)} results for {len(rows)} frames")
+        return Run(results)
     except Exception as error:
-        short = len(rows) if is_out_of_memory(error) else 0
-        if len(rows) == 1:
-            return Run([error], whole=False, out_of_memory=short, guilty=[] if short else [0])
-        half = len(rows) // 2
-        first, second = run_rows(process, rows[:half]), run_rows(process, rows[half:])
-        return Run(
-            [*first.results, *second.results],
-            whole=False,
-            out_of_memory=min(filter(None, (short, first.out_of_memory, second.out_of_memory)), default=0),
-            guilty=[*first.guilty, *(half + number for number in second.guilty)],
-        )
-    return Run(results)
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """MemoryError, or torch's own, known by its name: torch is not imported here."""
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+        failure = error
+    short = len(rows) if is_out_of_memory(failure) else 0
+    if short:
+        # outside of the handler, and without the traceback: they keep alive what the failed batch held
+        failure = failure.with_traceback(None)
+        empty_device_cache()
+    if len(rows) == 1:
+        return Run([failure], whole=False, out_of_memory=short, guilty=[] if short else [0])
+    half = len(rows) // 2
+    first, second = run_rows(process, rows[:half]), run_rows(process, rows[half:])
+    return Run(
+        [*first.results, *second.results],
+        whole=False,
+        out_of_memory=min(filter(None, (short, first.out_of_memory, second.out_of_memory)), default=0),
+        guilty=[*first.guilty, *(half + number for number in second.guilty)],
+    )

@@ -1,5 +1,6 @@
 """Normality states: kept by type and id, learned in memory, saved as numbered versions."""
 
+import dataclasses
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -7,13 +8,17 @@ from typing import Any
 import structlog
 
 from core.clock import utc_iso
+from core.config import VadConfig
 from core.errors import StateError
+from workers.inference.drift import Drift
 from workers.inference.vad.base import Learner, NormalityState, VadModel
 
 __all__ = ["Normality", "StateStore"]
 
 log = structlog.get_logger()
 
+KEPT = 20
+"""Versions that are kept, to go back to."""
 GROWTH = 1.5
 """A provisional state is fitted anew each time its footage has grown by so much."""
 
@@ -21,8 +26,10 @@ GROWTH = 1.5
 class Normality:
     """What is known of one normality id: the state in use, and what is being learned."""
 
-    def __init__(self, model: VadModel, folder: Path, armed_s: float) -> None:
+    def __init__(self, model: VadModel, folder: Path, armed_s: float, drift: Drift | None = None) -> None:
+        """`drift` where the state is to follow what slowly changes."""
         self._model, self._folder, self._armed_s = model, folder, armed_s
+        self.drift = drift
         self.state: NormalityState | None = None
         self.learner: Learner | None = None
         self._fitted_s = 0.0
@@ -31,9 +38,24 @@ class Normality:
         self._file: Path | None = None
         self._learned_at = ""
         """When the state in use was saved, or what is being learned was begun."""
+        self.reason = "learned"
+        """Why the version in use was made, or is used again."""
         self.version = _current(folder)
+        """The one in use; 0 for none."""
+        self.unusable = ""
+        """Why what is saved cannot be used, until something is learned in its place."""
         if self.version:
-            self.state = model.load(folder / f"{self.version}{model.suffix}")
+            self._load()
+
+    def _load(self) -> None:
+        """What another release saved, or a broken disk left, stays where it is; the camera learns anew beside it."""
+        folder = self._folder
+        try:
+            self.state = self._model.load(folder / f"{self.version}{self._model.suffix}")
+        except StateError as error:
+            log.warning("state_not_usable", folder=str(folder), version=self.version, reason=str(error))
+            self.unusable, self._forgotten = str(error), True
+        else:
             self._learned_at = utc_iso(datetime.fromtimestamp((folder / "current").stat().st_mtime, UTC))
 
     @property
@@ -45,6 +67,38 @@ class Normality:
     def file(self) -> Path | None:
         """Of the version last saved by this process."""
         return self._file
+
+    @property
+    def versions(self) -> list[int]:
+        """All that are kept, the oldest first."""
+        names = (path.name.removesuffix(self._model.suffix) for path in self._folder.glob(f"*{self._model.suffix}"))
+        return sorted(int(name) for name in names if name.isdecimal())
+
+    def use(self, version: int) -> None:
+        """Scores with a version that was saved before, from now on; raises StateError where that cannot be."""
+        if version not in self.versions:
+            kept = ", ".join(map(str, self.versions)) or "none"
+            raise StateError(f"there is no version {version}", f"kept are: {kept}")
+        state = self._model.load(self._folder / f"{version}{self._model.suffix}")
+        self._point_to(version)
+        self.learner = self._training = None
+        self.state, self.version, self._file, self._forgotten = state, version, None, False
+        self.unusable = ""
+        self._learned_at = utc_iso(datetime.now(UTC))
+        self.reason = "rolled back"
+        self._drift_anew()
+
+    def promote(self, shadow: NormalityState) -> Path:
+        """The shadow is the next version, and used from now on."""
+        return self._keep(shadow, self._next, "drift")
+
+    def adopt(self, state: NormalityState, reason: str = "learned") -> Path:
+        """A state that was made elsewhere is the next version, and used from now on."""
+        return self._keep(state, self._next, reason)
+
+    @property
+    def _next(self) -> int:
+        return max([self.version, *self.versions]) + 1
 
     def begin(self) -> Learner:
         """The learner, an empty one where nothing is being learned."""
@@ -91,6 +145,7 @@ class Normality:
         """Scores with it no longer, and begins to learn anew; the saved versions stay, the next one follows them."""
         self.state = self.learner = self._training = None
         self._forgotten = True
+        self._drift_anew()
 
     def begin_training(self) -> bool:
         """For a type that trains: scores provisionally with what was taken in, until `train` has ended; False where
@@ -113,7 +168,7 @@ class Normality:
 
         Raises StateError where it fails: then the camera is to learn again.
         """
-        learner, version = self._training, self.version + 1
+        learner, version = self._training, self._next
         if learner is None:
             return None
         try:
@@ -137,20 +192,34 @@ class Normality:
         """
         if self.learner is None:
             raise StateError("nothing was learned", "learn from some footage first")
-        learner, version = self.learner, self.version + 1
+        learner, version = self.learner, self._next
         file = self._keep(self._model.fit(learner, version, self._armed_s), version)
         self.learner = None
         return file
 
-    def _keep(self, state: NormalityState, version: int) -> Path:
+    def _keep(self, state: NormalityState, version: int, reason: str = "learned") -> Path:
         self._folder.mkdir(parents=True, exist_ok=True)
         file = self._folder / f"{version}{self._model.suffix}"
+        state = dataclasses.replace(state, version=version)
         self._model.save(state, file)
+        self._point_to(version)
+        self.state, self.version, self._file, self._forgotten = state, version, file, False
+        self.reason, self.unusable = reason, ""
+        if reason != "drift":
+            self._drift_anew()
+        for old in self.versions[:-KEPT]:
+            (self._folder / f"{old}{self._model.suffix}").unlink(missing_ok=True)
+        return file
+
+    def _drift_anew(self) -> None:
+        """What was learned on belongs to the state that was in use."""
+        if self.drift:
+            self.drift = self.drift.fresh()
+
+    def _point_to(self, version: int) -> None:
         aside = self._folder / "current.part"
         aside.write_text(str(version))
         aside.replace(self._folder / "current")
-        self.state, self.version, self._file, self._forgotten = state, version, file, False
-        return file
 
 
 def _current(folder: Path) -> int:
@@ -165,16 +234,37 @@ def _current(folder: Path) -> int:
 class StateStore:
     """All normalities of one inference process."""
 
-    def __init__(self, folder: Path, armed_s: float) -> None:
-        self._folder, self._armed_s = folder, armed_s
+    def __init__(self, folder: Path, config: VadConfig) -> None:
+        self._folder, self._config = folder, config
         self._known: dict[tuple[str, str], Normality] = {}
 
     def get(self, model: VadModel, vad_type: str, normality_id: str) -> Normality:
         """Loaded when first asked for; raises StateError where what is saved cannot be used."""
         key = (vad_type, normality_id)
         if key not in self._known:
-            self._known[key] = Normality(model, self._folder / vad_type / normality_id, self._armed_s)
+            config, drift = self._config, None
+            if sum(one.drift is not None for one in list(self._known.values())) < config.drift_cameras:
+                every_s, shift = config.drift_every_h * 3600, config.drift_shift
+                drift = Drift(model, every_s=every_s, shift_a_day=shift, armed_s=config.armed_s)
+            self._known[key] = Normality(model, self._folder / vad_type / normality_id, config.armed_s, drift)
         return self._known[key]
 
+    def forget_type(self, vad_type: str) -> bool:
+        """Lets go of all states of a type, which are read from their files when asked for again; False, and keeps
+        them, where one of them is being learned, or trained.
+        """
+        mine = [key for key in list(self._known) if key[0] == vad_type]
+        if any(self._known[key].learner is not None or self._known[key].training for key in mine):
+            return False
+        for key in mine:
+            self._known.pop(key, None)
+        return True
+
     def statistics(self) -> dict[str, Any]:
-        return {"states": len(self._known), "learning": sum(one.learner is not None for one in self._known.values())}
+        known = list(self._known.values())  # a loader's thread may let go of some meanwhile
+        return {
+            "states": len(known),
+            "learning": sum(one.learner is not None for one in known),
+            "promoted": sum(one.drift.promoted for one in known if one.drift),
+            "refused": sum(one.drift.refused for one in known if one.drift),
+        }

@@ -32,10 +32,10 @@ _POISON = (DataError, IntegrityError, ValueError, OverflowError, TypeError)
 class AsyncEventLogger(EventLogger):
     """An EventLogger whose lines are the journal's, and which commits them to a database behind the caller's back.
 
-    A batch is committed as soon as `flush_events` are waiting or the oldest waits for `flush_s`. The thread reads
-    what it commits from the journal, so memory is bounded and a restart is no special case. `prepare` (migrations) runs
-    there first, until it succeeds. A database that is down, locked or full delays; a record that it refuses for what is
-    in it is set aside in `rejected`, a JSON line with the reason.
+    A batch is committed as soon as `flush_events` are waiting or the last commit is `flush_s` ago: after a pause, at
+    once. The thread reads what it commits from the journal, so memory is bounded and a restart is no special case.
+    `prepare` (migrations) runs there first, until it succeeds. A database that is down, locked or full delays; a record
+    that it refuses for what is in it is set aside in `rejected`, a JSON line with the reason.
     """
 
     def __init__(
@@ -52,6 +52,7 @@ class AsyncEventLogger(EventLogger):
         self._changed = threading.Condition()
         self._waiting = 0
         self._oldest = 0.0
+        self._flushed = 0.0
         self._stopping = False
         self._position = journal.committed()
         self._caught_up = False
@@ -117,7 +118,7 @@ class AsyncEventLogger(EventLogger):
                 if self._stopping:
                     return
                 with self._changed:
-                    self._changed.wait(min(RETRY_MAX_S, 0.1 * 2**failures))
+                    self._changed.wait(min(RETRY_MAX_S, 0.1 * 2 ** min(failures, 20)))
             except Exception:
                 log.exception("flush_failed")
                 time.sleep(1)
@@ -127,7 +128,7 @@ class AsyncEventLogger(EventLogger):
             while not self._stopping and self._caught_up:
                 self._changed.wait()
             while not self._stopping and 0 < self._waiting < self._config.flush_events:
-                left = self._oldest + self._config.flush_s - time.monotonic()
+                left = self._flushed + self._config.flush_s - time.monotonic()
                 if left <= 0:
                     return
                 self._changed.wait(left)
@@ -145,7 +146,7 @@ class AsyncEventLogger(EventLogger):
             self._journal.save_committed(position)
         with self._changed:
             self._waiting = max(0, self._waiting - len(records))
-            self._oldest = time.monotonic()
+            self._oldest = self._flushed = time.monotonic()
             if not records:
                 self._waiting = 0
                 self._caught_up = self._journal.read(position, 1)[0] == []

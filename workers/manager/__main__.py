@@ -1,8 +1,8 @@
 """The manager process: the command channel, and the reconcile loop around MultiCameraManager."""
 
 import os
+import select
 import sys
-import time
 from typing import Any
 
 import structlog
@@ -13,9 +13,10 @@ from core.clock import SystemClock
 from core.errors import WireError
 from core.heartbeat import Heartbeat
 from core.ids import uuid7
-from core.metrics import MetricsFile, gauge
+from core.metrics import MetricsFile, counter, gauge
 from core.wire.messages import ApplyCameras, CameraStatuses, Done, GetCameras, ManagerRequest, Message, Ping, Pong
 from core.wire.rpc import RequestServer, serve
+from workers.manager.keeper import WatchdogKeeper
 from workers.manager.manager import MultiCameraManager
 from workers.process import StopFlag, fail, parse_role_args
 
@@ -40,6 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     except WireError as error:
         return fail(error)
     manager = MultiCameraManager(config, clock)
+    keeper = WatchdogKeeper(config.run_dir, clock)
     history = HistoryOutbox(context, config.endpoint("logger"))
     heartbeat = Heartbeat(config.run_dir, "manager")
     instance = str(uuid7())
@@ -75,8 +77,10 @@ def main(argv: list[str] | None = None) -> int:
             slowest_s = max(slowest_s, clock.monotonic() - now)
         if metrics.due:
             took = gauge("reconcile_seconds", "The slowest round of the manager of late.", slowest_s)
-            metrics.write([*manager.samples(), took])
+            ended = counter("watchdogs_killed", "Watchdogs that hung and were ended.", keeper.killed)
+            metrics.write([*manager.samples(), took, ended])
             slowest_s = 0.0
+        keeper.turn()
         history.pump()
         heartbeat.beat("running", manager.running)
 
@@ -86,7 +90,7 @@ def main(argv: list[str] | None = None) -> int:
     while manager.running:
         manager.reconcile()
         heartbeat.beat("stopping", manager.running)
-        time.sleep(0.05)
+        select.select([], [], [], 0.05)
     for change in manager.changes():
         history.add(change)
     give_up = clock.monotonic() + 1.0

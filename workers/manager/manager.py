@@ -1,10 +1,13 @@
 """MultiCameraManager: spawns, watches and ends the camera processes that the reconciler asks for."""
 
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
+import sys
+import termios
 from pathlib import Path
 
 import msgspec
@@ -16,10 +19,13 @@ from core.cameras import CameraConfig, CameraPhase, CameraStatus, Zone
 from core.cameras.history import CameraStateChange
 from core.cameras.job import CameraJob
 from core.cameras.model import needs_restart
+from core.cameras.urls import without_addresses
 from core.clock import Clock, utc_iso
 from core.config import Config
 from core.db import make_engine
 from core.db.cameras import added_at, all_zones, list_cameras, set_enabled
+from core.db.events import judgements
+from core.events.judgements import Judgement
 from core.frames import ring_budget, sweep
 from core.heartbeat import read_heartbeat, remove_heartbeat
 from core.ids import CameraId, NodeId, uuid7
@@ -53,6 +59,7 @@ class MultiCameraManager:
         self._desired: dict[CameraId, CameraConfig] = {}
         self._zones: dict[CameraId, list[Zone]] = {}
         self._added_at: dict[CameraId, str] = {}
+        self._judgements: dict[CameraId, tuple[Judgement, ...]] = {}
         self._sent: dict[CameraId, CameraJob] = {}
         """The job that each process has now."""
         self._log_starts: dict[CameraId, int] = {}
@@ -70,6 +77,7 @@ class MultiCameraManager:
             cameras = list_cameras(self._engine)
             zones = all_zones(self._engine)
             self._added_at = added_at(self._engine)
+            self._judgements = judgements(self._engine, utc_iso(self._clock.now()))
         except (DBAPIError, msgspec.ValidationError) as error:
             log.error("cameras_not_read", reason=str(error))
             return
@@ -138,6 +146,8 @@ class MultiCameraManager:
             if job == sent:
                 continue
             try:
+                if _unread(process.stdin.fileno()):
+                    continue  # one that hangs does not read: to write on would be to wait for it
                 process.stdin.write(_line(job))
                 process.stdin.flush()
             except (OSError, ValueError):
@@ -149,6 +159,7 @@ class MultiCameraManager:
         return CameraJob(
             camera=camera,
             zones=tuple(self._zones.get(camera.camera_id, ())),
+            judgements=self._judgements.get(camera.camera_id, ()),
             added_at=self._added_at.get(camera.camera_id, ""),
         )
 
@@ -253,7 +264,8 @@ class MultiCameraManager:
                     restarts=restarts,
                     frames=seen.frames if seen else 0,
                     age_s=self._frame_age_s(camera_id, seen.frames) if seen else None,
-                    reason=reason,
+                    # viewers read it, and addresses are for administrators
+                    reason=without_addresses(reason, camera.url, camera.sub_url),
                 )
             )
         return found
@@ -333,6 +345,11 @@ def _private_mb(pid: int) -> float:
 
 def _line(job: CameraJob) -> bytes:
     return msgspec.json.encode(job) + b"\n"
+
+
+def _unread(fd: int) -> int:
+    """Bytes in a pipe that its other end has not taken yet."""
+    return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def _last_words(path: Path, start: int) -> str:

@@ -147,7 +147,7 @@ class Reconciler:
         camera.exits.append(now)
         delay_s = 0.0
         if camera.failures:
-            delay_s = min(self._config.backoff_max_s, 2.0 ** (camera.failures - 1)) * self._jitter()
+            delay_s = min(self._config.backoff_max_s, 2.0 ** min(camera.failures - 1, 20)) * self._jitter()
         camera.failures += 1
         camera.cooling = len(camera.exits) == FLAPPING_EXITS and now - camera.exits[0] < FLAPPING_WINDOW_S
         if camera.cooling:

@@ -12,6 +12,7 @@ import msgspec
 import structlog
 from sqlalchemy import Connection, Engine, select
 
+from core.alarms import Alarm, list_alarms
 from core.cameras.model import CameraPhase
 from core.clock import Clock
 from core.config import Config
@@ -93,6 +94,8 @@ class Intake:
         self._rules: dict[str, Rule] = {}
         self._book = RuleBook([], load_site(reader, config))
         self._told: dict[str, _Down] | None = None
+        self._alarms: dict[str, Alarm] = {}
+        """Those about our own processes that stood when they were looked at last."""
         self.queued = 0
         self.held = 0
 
@@ -304,9 +307,10 @@ class Intake:
 
     def look_after(self) -> int:
         """Tells of cameras that have not watched for as long as a rule says, and of those that do again."""
-        if not self._book.asks_for_health and self._told is None:
-            return 0
         before = self.queued
+        self._look_after_processes()
+        if not self._book.asks_for_health and self._told is None:
+            return self.queued - before
         with self._reader.connect() as connection:
             cameras = [camera.camera_id for camera in list_cameras(self._reader) if camera.enabled]
             if self._told is None:
@@ -338,6 +342,58 @@ class Intake:
                 for key in over:
                     self._up(connection, self._told.pop(key))
         return self.queued - before
+
+    def _look_after_processes(self) -> None:
+        """Tells of alarms about our own processes, and of their end, by the rules about the health of every camera."""
+        standing = {f"{one.process}:{one.since}": one for one in list_alarms(self._config.run_dir)}
+        over = self._alarms.keys() - standing.keys()
+        rules = self._book.process_rules(self._clock.now()) if standing or over else []
+        if rules:
+            with self._writer.begin() as connection:
+                take_position(connection)
+                for match in rules:
+                    for key, alarm in standing.items():
+                        note = HealthNote(phase=CameraPhase.FAILED, since=alarm.since, reason=alarm.reason)
+                        self._tell_process(connection, match, Occasion.PROCESS, key, alarm, note)
+                    for key in over:
+                        alarm = self._alarms[key]
+                        note = HealthNote(phase=CameraPhase.WATCHING, since=alarm.since)
+                        self._tell_process(connection, match, Occasion.PROCESS_UP, key, alarm, note)
+        self._alarms = standing
+
+    def _tell_process(
+        self, connection: Connection, match: Match, occasion: Occasion, key: str, alarm: Alarm, note: HealthNote
+    ) -> None:
+        rule, now = match.rule, self._clock.now()
+        wanted = rule.conditions
+        assert isinstance(wanted, HealthConditions)
+        due_at = datetime.fromisoformat(alarm.since) + timedelta(seconds=wanted.for_s)
+        if occasion is Occasion.PROCESS and now < due_at:
+            return
+        for channel_id in rule.actions.channels:
+            dedup_key = f"{rule.id}|{channel_id}|{occasion}|{key}"
+            if channel_id not in self._channels or is_queued(connection, dedup_key):
+                continue
+            told = f"{rule.id}|{channel_id}|{Occasion.PROCESS}|{key}"
+            if occasion is Occasion.PROCESS_UP and not (wanted.recovery and is_queued(connection, told)):
+                continue
+            notice = Notice(
+                occasion=occasion,
+                rule_name=rule.name,
+                language=rule.actions.language,
+                channel_name=alarm.process,
+                health=note,
+            )
+            queued = queue(
+                connection,
+                dedup_key=dedup_key,
+                channel_id=channel_id,
+                notice=notice,
+                priority=match.priority,
+                now=now,
+                rule_id=rule.id,
+            )
+            self.queued += queued is not None
 
     def _knows(self, match: Match, outage: Outage) -> bool:
         told = self._told or {}

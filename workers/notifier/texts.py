@@ -15,6 +15,10 @@ _EN = {
     "digest": "$count events at a glance",
     "down": "$camera does not watch",
     "up": "$camera watches again",
+    "process": "The process $channel is in trouble",
+    "process_up": "The process $channel runs again",
+    "process_text": "One of Haetae's own processes, since $time; it is started again and again.",
+    "process_up_text": "It had been in trouble since $time.",
     "channel": "Notifications through $channel keep failing",
     "test": "Test of notifications",
     "test_text": "If you can read this, this channel works.",
@@ -46,6 +50,10 @@ _KO = {
     "digest": "이벤트 $count건 요약",
     "down": "$camera 카메라가 감시하지 못하고 있습니다",
     "up": "$camera 카메라가 다시 감시합니다",
+    "process": "$channel 프로세스에 문제가 있습니다",
+    "process_up": "$channel 프로세스가 다시 실행됩니다",
+    "process_text": "$time부터 해태 자체 프로세스에 문제가 있으며, 계속 다시 시작하고 있습니다.",
+    "process_up_text": "$time부터 문제가 있었습니다.",
     "channel": "$channel 채널로 알림을 보내지 못하고 있습니다",
     "test": "알림 시험",
     "test_text": "이 글이 보이면 이 채널은 정상입니다.",
@@ -125,6 +133,10 @@ def phase_name(phase: str, language: Language) -> str:
     return _PHASE_KO.get(phase, phase) if language == "ko" else phase
 
 
+PLAIN = frozenset({Occasion.TEST, Occasion.CHANNEL, Occasion.DOWN, Occasion.UP, Occasion.PROCESS, Occasion.PROCESS_UP})
+"""What is told in one sentence, with a reason where there is one."""
+
+
 class Words:
     """Subject and lines of one message; templates are filled in, never evaluated."""
 
@@ -191,7 +203,7 @@ class Words:
         """The lines beneath the subject."""
         if notice.template.text:
             return string.Template(notice.template.text).safe_substitute(values)
-        if notice.occasion in {Occasion.TEST, Occasion.CHANNEL, Occasion.DOWN, Occasion.UP}:
+        if notice.occasion in PLAIN:
             lines = [self.say(f"{notice.occasion}_text", **values)]
             if notice.health and notice.health.reason:
                 lines.append(f"{self.say('why_')}: {notice.health.reason}")

@@ -5,19 +5,23 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 import structlog
 
+from core.alarms import Alarm, clear_alarm, raise_alarm
+from core.clock import utc_iso
 from core.config import Config
 from core.errors import AddressRefused
 from core.heartbeat import Heartbeat, list_heartbeats
-from core.metrics import MetricsFile, counter
-from core.process import StopFlag, is_suspended, parse_role_args
+from core.metrics import MetricsFile, Sample, counter, gauge
+from core.process import EXPECTED, StopFlag, has_run_since, is_suspended, parse_role_args
 from core.security.networks import AllowedNetworks, resolve_now
-from workers.watchdog.watch import Seen, Watch
+from workers.watchdog.watch import Roll, Seen, Watch
 
 __all__ = ["main"]
 
@@ -32,8 +36,27 @@ def look(config: Config) -> list[Seen]:
     return [
         Seen(name=name, pid=beat.pid, age_s=beat.age_s, suspended=is_suspended(beat.pid))
         for name, beat in list_heartbeats(config.run_dir)
-        if not name.startswith("camera-") and name != "watchdog" and Path(f"/proc/{beat.pid}").exists()
+        if not name.startswith("camera-") and name != "watchdog" and has_run_since(beat.pid, beat.started_ns)
     ]
+
+
+class Teller:
+    """Keeps the alarms that stand where others read them."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._run_dir = run_dir
+        self.standing: dict[str, str] = {}
+        for name in EXPECTED:
+            clear_alarm(run_dir, name)  # what a watchdog before us left
+
+    def tell(self, alarms: dict[str, str]) -> None:
+        for name in alarms.keys() - self.standing.keys():
+            log.error("process_alarm", name=name, reason=alarms[name])
+            raise_alarm(self._run_dir, Alarm(process=name, since=utc_iso(datetime.now(UTC)), reason=alarms[name]))
+        for name in self.standing.keys() - alarms.keys():
+            log.info("process_alarm_over", name=name)
+            clear_alarm(self._run_dir, name)
+        self.standing = alarms
 
 
 class DeadMan:
@@ -68,6 +91,13 @@ class DeadMan:
             log.warning("dead_man_call_failed", reason=type(error).__name__)
 
 
+def _of_roles(roll: Roll, teller: Teller) -> Iterator[Sample]:
+    for name in EXPECTED:
+        yield counter("process_restarts", "Starts after the first one seen.", roll.restarts[name], process=name)
+        alarmed = name in teller.standing
+        yield gauge("process_alarm", "1 while it keeps ending, or does not run.", value=alarmed, process=name)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs until SIGTERM."""
     stop = StopFlag()
@@ -76,6 +106,7 @@ def main(argv: list[str] | None = None) -> int:
     metrics = MetricsFile(config.run_dir, "watchdog")
     watch, dead_man = Watch(config.watchdog), DeadMan(config)
     killed: dict[str, int] = {}
+    roll, teller = Roll(time.monotonic()), Teller(config.run_dir)
     log.info("watchdog_ready")
     while not stop.wait(TURN_S):
         seen = look(config)
@@ -86,16 +117,19 @@ def main(argv: list[str] | None = None) -> int:
                 os.kill(one.pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
-        dead_man.turn(well=watch.well(seen))
+        teller.tell(roll.alarms(seen, time.monotonic()))
+        dead_man.turn(well=watch.well(seen) and not teller.standing)
         if metrics.due:
             metrics.write(
                 [
                     *(counter("processes_killed", "Ended since they hung.", n, process=p) for p, n in killed.items()),
+                    *_of_roles(roll, teller),
                     counter("dead_man_calls", "Calls that told that all is well.", dead_man.calls),
                     counter("dead_man_failures", "Such calls that failed.", dead_man.failures),
                 ]
             )
         heartbeat.beat("running", dead_man.calls)
+    teller.tell({})
     metrics.close()
     heartbeat.close()
     log.info("watchdog_stopped")

@@ -102,7 +102,7 @@ class EventMediaRow(Base):
 
     event_id: Mapped[str] = mapped_column(ForeignKey("events.id", ondelete="CASCADE"), primary_key=True)
     kind: Mapped[str] = mapped_column(String(16), primary_key=True)
-    """"snapshot", "clean", "heatmap", "clip", "evidence", "key1".."key8"."""
+    """"snapshot", "clean", "heatmap", "turned", "clip", "evidence", "key1".."key8"."""
     file: Mapped[str] = mapped_column(Text)
     sha256: Mapped[str] = mapped_column(String(64))
     size_bytes: Mapped[int] = mapped_column(BigInteger)
@@ -153,10 +153,10 @@ class AcknowledgementRow(Base):
 
 
 class FeedbackRow(Base):
-    """What a person says that an event really was: "normal" or "real"."""
+    """What a person says that an event really was, "normal" or "real"; one that was taken back stays, with the time."""
 
     __tablename__ = "feedback"
-    __table_args__ = (Index(None, "event_id", "at"),)
+    __table_args__ = (Index(None, "event_id", "at"), Index(None, "at"))
 
     id: Mapped[str] = mapped_column(Key, primary_key=True)
     event_id: Mapped[str] = mapped_column(ForeignKey("events.id", ondelete="CASCADE"))
@@ -165,3 +165,5 @@ class FeedbackRow(Base):
     user_id: Mapped[str | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
     verdict: Mapped[str] = mapped_column(String(16))
     note: Mapped[str] = mapped_column(Text)
+    undone_at: Mapped[str | None] = mapped_column(UtcTime)
+    undone_by: Mapped[str | None] = mapped_column(String(200))

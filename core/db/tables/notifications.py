@@ -66,6 +66,8 @@ class PushSubscriptionRow(Base):
     endpoint_hash: Mapped[str] = mapped_column(String(64), unique=True)
     sealed: Mapped[str] = mapped_column(Text)
     """Endpoint and keys, as sealed JSON."""
+    session_id: Mapped[str] = mapped_column(String(36), server_default="")
+    """Of the login that asked for it; where that is revoked, this goes too. Its mere age ends nothing."""
     created_at: Mapped[str] = mapped_column(UtcTime)
     failed_at: Mapped[str | None] = mapped_column(UtcTime)
 

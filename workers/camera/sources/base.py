@@ -1,10 +1,12 @@
 """What a camera asks of a video source, wherever the pictures come from."""
 
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Protocol, runtime_checkable
 
+import certifi
 import msgspec
 import numpy as np
 from av.packet import Packet
@@ -23,6 +25,7 @@ __all__ = [
     "SourceOptions",
     "SparingSource",
     "check_i420",
+    "trusted_authorities",
 ]
 
 
@@ -84,6 +87,8 @@ class SourceInfo(msgspec.Struct, frozen=True):
     """Pictures come when they come, and nobody can ask for an earlier one."""
     codec: str = ""
     """As FFmpeg names it; "" where there is none."""
+    speed: float = 1.0
+    """Seconds of its time in one of the clock's, where it is paced."""
 
 
 class SourceFrame(Protocol):
@@ -142,6 +147,11 @@ class SparingSource(Source, Protocol):
 
     sparing: bool
     """While True, such frames are not decoded; to be set at any time, by any thread."""
+
+
+def trusted_authorities() -> str:
+    """The file of certificates that this machine trusts; SSL_CERT_FILE names another."""
+    return ssl.get_default_verify_paths().cafile or certifi.where()
 
 
 def check_i420(out: np.ndarray, width: int, height: int) -> None:

@@ -1,5 +1,7 @@
 """Video devices of this machine (V4L2): USB cameras and grabbers."""
 
+import errno
+
 import av
 import av.error
 
@@ -22,5 +24,11 @@ def open_device(url: CameraUrl, options: SourceOptions) -> StreamSource:
     except PermissionError as error:
         raise SourceError(f"{name} may not be read", "add this user to the group video") from error
     except (av.error.FFmpegError, OSError, ValueError) as error:
+        if getattr(error, "errno", 0) == errno.EBUSY:
+            raise SourceError(
+                f"another program uses {name}", "a video device gives its picture to one alone"
+            ) from error
+        if getattr(error, "errno", 0) in {errno.ENOTTY, errno.ENODEV, errno.EINVAL}:
+            raise SourceError(f"{name} gives no video", "v4l2-ctl --list-devices shows which ones do") from error
         raise explain(error, name, f"gave no picture within {options.open_s:g} s") from error
     return StreamSource(name, container, options)

@@ -5,6 +5,7 @@ Digest credentials work alike; FFmpeg only sees bytes.
 """
 
 import io
+import ssl
 import time
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
@@ -18,7 +19,7 @@ from av.video.frame import VideoFrame
 
 from core.cameras.urls import CameraUrl, SourceKind, parse_url
 from core.errors import ConfigError, SourceError
-from workers.camera.sources.base import SourceInfo, SourceOptions
+from workers.camera.sources.base import SourceInfo, SourceOptions, trusted_authorities
 from workers.camera.sources.pictures import shown_size
 from workers.camera.sources.stream import LiveFrame, LiveTimeline, StreamSource, explain
 
@@ -38,7 +39,10 @@ class _Fetcher:
         self._user, self._password = unquote(parts.username or ""), unquote(parts.password or "")
         self._digest: httpx.DigestAuth | None = None
         timeout = httpx.Timeout(options.read_s, connect=options.open_s)
-        self._client = httpx.Client(timeout=timeout, verify=options.settings.verify_tls, trust_env=False)
+        verify: ssl.SSLContext | bool = False
+        if options.settings.verify_tls:
+            verify = ssl.create_default_context(cafile=trusted_authorities())
+        self._client = httpx.Client(timeout=timeout, verify=verify, trust_env=False)
 
     def open(self, address: str) -> httpx.Response:
         """A response whose body is still to be read; raises SourceError or AddressRefused."""
@@ -79,6 +83,11 @@ class _Fetcher:
     def _explain(self, error: Exception, silent: str) -> SourceError:
         if isinstance(error, httpx.TimeoutException):
             return explain(TimeoutError(), self.url.host, silent)
+        if "[SSL" in str(error):
+            return SourceError(
+                f"{self.url.host} has no certificate that is trusted, or does not answer with TLS",
+                "give it one for its name, or do not verify it",
+            )
         if isinstance(error, httpx.ConnectError):
             return explain(ConnectionRefusedError(), self.url.host, silent)
         return explain(ConnectionError(), self.url.host, silent)
@@ -145,9 +154,9 @@ class _Body:
 class _HttpStream(StreamSource):
     """A stream whose connection is ours to close."""
 
-    def __init__(self, fetcher: _Fetcher, container: Any, options: SourceOptions) -> None:
+    def __init__(self, fetcher: _Fetcher, container: Any, options: SourceOptions, *, stamped: bool = True) -> None:
         self._fetcher = fetcher
-        super().__init__(fetcher.url.host, container, options)
+        super().__init__(fetcher.url.host, container, options, stamped=stamped)
 
     def close(self) -> None:
         super().close()
@@ -228,7 +237,8 @@ def _opened(fetcher: _Fetcher, response: httpx.Response, options: SourceOptions)
         response.close()
         raise SourceError(f"{fetcher.url.host} sends a page, not video", "look the path up in the camera's manual")
     body = _Body(fetcher.body(response), options.activity.begin)
-    return _HttpStream(fetcher, av.open(body, format="mpjpeg" if kind.startswith("multipart/") else None), options)
+    parts = kind.startswith("multipart/")
+    return _HttpStream(fetcher, av.open(body, format="mpjpeg" if parts else None), options, stamped=not parts)
 
 
 def _open_playlist(fetcher: _Fetcher) -> Any:

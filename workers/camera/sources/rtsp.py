@@ -7,7 +7,8 @@ import av
 import av.error
 
 from core.cameras.urls import CameraUrl
-from workers.camera.sources.base import SourceOptions
+from core.errors import SourceError
+from workers.camera.sources.base import SourceOptions, trusted_authorities
 from workers.camera.sources.stream import StreamSource, explain
 
 __all__ = ["open_rtsp"]
@@ -37,6 +38,7 @@ def open_rtsp(url: CameraUrl, options: SourceOptions) -> StreamSource:
                 "analyzeduration": PROBE_US,
                 "fpsprobesize": "2",
                 "tls_verify": str(int(options.settings.verify_tls)),
+                "ca_file": trusted_authorities() if options.settings.verify_tls else "",
             },
             timeout=(options.open_s, options.read_s),
         )
@@ -46,6 +48,15 @@ def open_rtsp(url: CameraUrl, options: SourceOptions) -> StreamSource:
             silent += " over UDP"
         if time.monotonic() - begun >= 0.9 * options.open_s:
             raise explain(TimeoutError(), url.host, silent) from error  # FFmpeg calls an answer cut off bad data
+        if (
+            options.settings.verify_tls
+            and url.full.startswith("rtsps")
+            and not isinstance(error, ConnectionRefusedError)
+        ):
+            raise SourceError(
+                f"{url.host} has no certificate that is trusted, or does not answer with TLS",
+                "give it one for its name, or do not verify it",
+            ) from error
         raise explain(error, url.host, silent) from error
     return StreamSource(url.host, container, options)
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Generator, Iterator
 
+import av
 import av.error
 import numpy as np
 from av.container import InputContainer
@@ -63,9 +64,12 @@ class StreamSource:
     Pictures that arrived damaged are left out and counted in `skipped`. When the picture's size changes, `info` does.
     """
 
-    def __init__(self, name: str, container: InputContainer, options: SourceOptions) -> None:
-        """Takes over `container`, and waits for its first picture; raises SourceError."""
-        self._name, self._container, self._options = name, container, options
+    def __init__(self, name: str, container: InputContainer, options: SourceOptions, *, stamped: bool = True) -> None:
+        """Takes over `container`, and waits for its first picture; raises SourceError.
+
+        What is not `stamped` has no times of its own (FFmpeg makes some up): a picture is of when it came.
+        """
+        self._name, self._container, self._options, self._stamped = name, container, options, stamped
         self._pictures: Generator[VideoFrame, None, None] | None = None
         self.skipped = 0
         try:
@@ -131,6 +135,7 @@ class StreamSource:
             if packet.size == 0:
                 return
             options.activity.begin("decode")
+            self._unstamp(packet)
             if options.packets:
                 options.packets.add(packet)
             try:
@@ -148,6 +153,10 @@ class StreamSource:
             if time.monotonic() - seen > max(options.open_s, options.read_s):
                 raise SourceError(f"{self._name} {silent}", "its stream is damaged: check its network, or try TCP")
 
+    def _unstamp(self, packet: av.Packet) -> None:
+        if not self._stamped:
+            packet.pts = packet.dts = None
+
     def read_packets(self) -> None:
         """Reads without decoding, for `options.packets`, until `options.stopped`; raises SourceError where it ends."""
         packets = self._options.packets
@@ -157,6 +166,7 @@ class StreamSource:
                 if self._options.stopped.is_set():
                     return
                 if packet.size:
+                    self._unstamp(packet)
                     packets.add(packet)
         except (av.error.FFmpegError, OSError) as error:
             raise explain(error, self._name, f"sent nothing for {self._options.read_s:g} s") from error

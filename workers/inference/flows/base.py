@@ -8,12 +8,12 @@ from typing import Any, Protocol
 import msgspec
 
 from core.clock import utc_iso
-from core.events import Analysis, AnalysisStatus, EventStep, Severity, Verdict
+from core.events import Analysis, AnalysisStatus, EventStep, Severity, Verdict, VlmType
 from workers.inference.flows.policy import Policy, Ruling
 from workers.inference.flows.severity import Grade, grade
-from workers.inference.flows.tools import Recheck, plan
+from workers.inference.flows.tools import Ptz, Recheck, plan
 from workers.inference.vlm import Finding, Incident, Question, VlmAnalyzer
-from workers.inference.vlm.rules import judge
+from workers.inference.vlm.rules import judge, stand_in
 
 __all__ = ["AgentFlow", "Budget", "Decision", "Run"]
 
@@ -32,6 +32,11 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     def recheck_s(self) -> float:
         """When to look once more; 0 where it is decided."""
         return next((one.tool.delay_s for one in self.rulings if one.allowed and isinstance(one.tool, Recheck)), 0.0)
+
+    @property
+    def turn(self) -> Ptz | None:
+        """The turn that the camera is to make; None where it is to stay."""
+        return next((one.tool for one in self.rulings if one.allowed and isinstance(one.tool, Ptz)), None)
 
 
 class Budget:
@@ -94,10 +99,7 @@ class Run:
             return self._analyzer.analyze(self.incident, question, deadline_s)
         except Exception as error:
             self.note("error", f"{question.role}: {type(error).__name__}: {error}"[:500])
-            stand_in = msgspec.structs.replace(
-                judge(self.incident, question), status=AnalysisStatus.INVALID, reason_code="internal"
-            )
-            return Finding(analysis=stand_in)
+            return Finding(analysis=stand_in(self.incident, question, AnalysisStatus.INVALID, "internal"))
 
     def conclude(self, analysis: Analysis, *, unsure: bool = False) -> Decision:
         """Severity by the table, actions by the plan, each of them through the gate."""
@@ -110,7 +112,7 @@ class Run:
             or analysis.text_instruction_seen
             or (analysis.verdict is Verdict.REJECTED and self.measured.verdict is Verdict.CONFIRMED)
         )
-        analysis = msgspec.structs.replace(analysis, needs_review=review)
+        analysis = self._upheld(msgspec.structs.replace(analysis, needs_review=review))
         rulings = self._actions(analysis, graded, unsure=unsure)
         self.note(
             "decision",
@@ -127,6 +129,17 @@ class Run:
             rulings=rulings,
             steps=tuple(self.steps),
             calls=self.calls,
+        )
+
+    def _upheld(self, analysis: Analysis) -> Analysis:
+        """What the camera's own check found stays on record as that: nobody who looks for tampering is to miss it."""
+        stands = analysis.verdict is Verdict.CONFIRMED and analysis.vlm_type is not VlmType.NORMAL
+        if not self.incident.evidence.fault or stands or analysis.vlm_type is self.measured.vlm_type:
+            return analysis
+        said = f"{analysis.verdict} {analysis.vlm_type}"
+        self.note("upheld", f"{self.measured.vlm_type}, not {said}: the camera's own check of its view found it")
+        return msgspec.structs.replace(
+            analysis, verdict=Verdict.UNCERTAIN, vlm_type=self.measured.vlm_type, needs_review=True
         )
 
     def _actions(self, analysis: Analysis, graded: Grade, *, unsure: bool) -> tuple[Ruling, ...]:

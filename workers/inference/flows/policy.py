@@ -38,14 +38,15 @@ class Policy:
     def __init__(self, rules: FlowsConfig, clock: Callable[[], float] = time.monotonic) -> None:
         self.rules, self._clock = rules, clock
         self._sent: dict[str, deque[float]] = {}
+        self._turned: dict[str, deque[float]] = {}
         self._lock = threading.Lock()
 
     def rule(self, tool: Tool, incident: Incident, analysis: Analysis, severity: Severity) -> Ruling:
-        """Whether `tool` is to be used now; a message that is allowed counts against the camera's hour."""
+        """Whether `tool` is to be used now; a message or turn that is allowed counts against the camera's hour."""
         blocked = self._blocked(tool, incident, analysis, severity)
         if not blocked and self.rules.dry_run and isinstance(tool, Notify | Escalate | Ignore | Ptz):
             blocked = "dry_run"
-        if not blocked and isinstance(tool, Notify | Escalate) and not self._count(incident.event.camera_id, severity):
+        if not blocked and not self._count(tool, incident.event.camera_id, severity):
             blocked = "per_hour"
         return Ruling(tool, allowed=not blocked, rule=blocked or "policy")
 
@@ -78,7 +79,7 @@ class Policy:
                 if incident.attempt:
                     return "one_recheck"
             case Ptz():
-                return "no_preset"
+                return _may_not_turn(tool, incident)
             case _:
                 pass
         return ""
@@ -96,18 +97,41 @@ class Policy:
             and incident.evidence.duration_s < SHORT_S
         )
 
-    def _count(self, camera_id: str, severity: Severity) -> bool:
-        """Whether there is room in the hour; the last quarter of it is for what is critical."""
-        limit = self.rules.per_hour
-        open_to = limit if severity is Severity.CRITICAL else limit - limit // 4
+    def _count(self, tool: Tool, camera_id: str, severity: Severity) -> bool:
+        """Whether there is room in the hour; the last quarter of it is for messages of what is critical."""
+        match tool:
+            case Notify() | Escalate():
+                times_of, limit = self._sent, self.rules.per_hour
+                limit -= 0 if severity is Severity.CRITICAL else limit // 4
+            case Ptz():
+                times_of, limit = self._turned, self.rules.turns_per_hour
+            case _:
+                return True
         now_s = self._clock()
         with self._lock:
-            sent = self._sent.setdefault(camera_id, deque())
-            while sent and sent[0] <= now_s - HOUR_S:
-                sent.popleft()
-            if len(sent) >= open_to:
-                return False
-            sent.append(now_s)
-            if len(self._sent) > CAMERAS:
-                self._sent = {camera: times for camera, times in self._sent.items() if times and camera != ""}
-        return True
+            times = times_of.pop(camera_id, deque())
+            while times and times[0] <= now_s - HOUR_S:
+                times.popleft()
+            room = len(times) < limit
+            if room:
+                times.append(now_s)
+            if times:
+                times_of[camera_id] = times
+            while len(times_of) > CAMERAS:
+                del times_of[next(iter(times_of))]
+        return room
+
+
+def _may_not_turn(tool: Ptz, incident: Incident) -> str:
+    """Why a camera must not look away, "" where it may: measurements alone decide, whatever an answer says."""
+    evidence, event = incident.evidence, incident.event
+    if tool.camera_id != event.camera_id:
+        return "other_camera"
+    if not evidence.ptz_preset or tool.preset_id != evidence.ptz_preset:
+        return "no_preset"
+    if evidence.fault:
+        return "view_fault"
+    if event.provisional:
+        return "provisional"
+    measured = judge(incident)
+    return "" if measured.verdict is Verdict.CONFIRMED and not measured.candidate else "not_measured"

@@ -70,6 +70,7 @@ def grade(incident: Incident, analysis: Analysis) -> Grade:
     if incident.evidence.duration_s >= LONG_S:
         rank += 1
         why.append(f"lasted {LONG_S:.0f} s or more")
+    rank = max(rank, RANKS.index(severity_of(event.peak_score, event.end_s - event.begin_s)))
     if event.provisional and rank > MEDIUM:
         rank = MEDIUM
         why.append("held at medium, the camera has learned little")

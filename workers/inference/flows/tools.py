@@ -67,11 +67,12 @@ class Ignore(_Tool, frozen=True, kw_only=True):
 
 
 class Ptz(_Tool, frozen=True, kw_only=True):
-    """Turn a camera to one of its presets."""
+    """Turn the event's camera to its preset for alarms, and back after a while."""
 
     camera_id: str
-    preset_id: Word
-    hold_s: Annotated[float, Meta(gt=0, le=60)] = 20.0
+    preset_id: Annotated[str, Meta(min_length=1, max_length=256)]
+    """Its name or token."""
+    hold_s: Annotated[float, Meta(ge=2, le=300)] = 20.0
 
 
 Tool = Notify | Escalate | Recheck | SaveClip | Tag | Log | Ignore | Ptz
@@ -86,6 +87,9 @@ def plan(incident: Incident, analysis: Analysis, severity: Severity, rules: Flow
         tools.append(Recheck())
     if RANKS.index(severity) >= RANKS.index(Severity.HIGH):
         tools.append(SaveClip())
+    evidence = incident.evidence
+    if evidence.ptz_preset and RANKS.index(severity) >= RANKS.index(Severity.MEDIUM):
+        tools.append(Ptz(camera_id=incident.event.camera_id, preset_id=evidence.ptz_preset, hold_s=evidence.ptz_hold_s))
     if analysis.verdict is Verdict.REJECTED and rules.ignore:
         tools.append(Ignore(reason_code="rejected"))
     if rules.channels and RANKS.index(severity) >= RANKS.index(rules.notify_from):

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import msgspec
 import numpy as np
 
-__all__ = ["MAP_LEVELS", "Learner", "NormalityState", "Phase", "Row", "VadModel", "VadScore"]
+__all__ = ["MAP_LEVELS", "Corrigible", "Learner", "NormalityState", "Phase", "Row", "VadModel", "VadScore"]
 
 Phase = Literal["provisional", "armed"]
 
@@ -54,6 +54,12 @@ class Learner(Protocol):
 
     @property
     def frames(self) -> int: ...
+
+    def merge(self, others: Sequence[Any]) -> None:
+        """Takes in all that learners of the same type have: of other cameras that share a state, or of other times.
+        They stay as they are; raises StateError for footage of another size, before anything has changed.
+        """
+        ...
 
 
 @dataclass(slots=True)
@@ -133,4 +139,17 @@ class VadModel(Protocol):
 
     def load(self, path: Path) -> NormalityState:
         """Raises StateError: no such file, broken, another type, another version of the format."""
+        ...
+
+
+@runtime_checkable
+class Corrigible(Protocol):
+    """What a type may offer besides: its states take in at once that something was ordinary."""
+
+    def mark_normal(self, state: NormalityState, rows: Sequence[Row]) -> NormalityState:
+        """A state of the next version to which what `rows` show is ordinary, within a second; `state` stays as it is.
+
+        Rows are frames in order, each stream with a new context; their states and learners do not count. Not all of
+        it may be taken in, so that nobody can teach a camera blindness at one stroke. Raises StateError.
+        """
         ...

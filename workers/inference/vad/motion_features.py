@@ -8,7 +8,8 @@ cells: every other pixel of the half, each the middle of a window.
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -20,12 +21,16 @@ from core.errors import StateError
 __all__ = [
     "Earlier",
     "Geometry",
+    "Motion",
     "MotionContext",
     "Prepared",
+    "Trail",
     "Windows",
+    "background_difference",
+    "find_motion",
     "find_windows",
-    "flow_speed",
     "foreground_share",
+    "half_share",
     "prepare_grey",
 ]
 
@@ -65,23 +70,33 @@ AROUND = 54 / 240
 """Side of the square in which the amount of foreground is compared: wide enough for a cart."""
 COUNTS_FROM = 0.25
 """A window counts where so much of it is foreground."""
+CARRIED_S = 0.7
+"""Time constant of what is carried along with what moves: half a gait cycle, so that a stride or an arm says little;
+longer would be surer still, and notice later that a walker begins to run. Chosen on synthetic anomalies."""
+CARRIED_GAP_S = 0.6
+"""After a longer gap nothing is carried: what was there may be anywhere."""
 GAIN_LIMITS = (0.5, 2.0)
 """How much brighter or darker than the background the whole frame may be and still be compared with it."""
 
 _local = threading.local()
 
 
-def _flow_engine(shape: tuple[int, ...]) -> cv2.DISOpticalFlow:
-    """One per thread: an engine keeps buffers and must not be shared.
+FAR_PRESET, NEAR_PRESET = cv2.DISOPTICAL_FLOW_PRESET_FAST, cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST
+"""Where what is fast is all that counts, parts of a pixel say nothing: without the variational refinement flow takes
+half as long."""
+
+
+def _flow_engine(shape: tuple[int, ...], preset: int) -> cv2.DISOpticalFlow:
+    """One per thread and preset: an engine keeps buffers and must not be shared.
 
     Where an image has no room for its scales it sets itself to other ones and never back, hence a new one there.
     """
     if max(shape) < 128 or min(shape) < 48:
-        return cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-    engine = getattr(_local, "flow", None)
-    if engine is None:
-        engine = _local.flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-    return engine
+        return cv2.DISOpticalFlow.create(preset)
+    engines: dict[int, cv2.DISOpticalFlow] = _local.__dict__.setdefault("engines", {})
+    if preset not in engines:
+        engines[preset] = cv2.DISOpticalFlow.create(preset)
+    return engines[preset]
 
 
 @dataclass(frozen=True)
@@ -127,6 +142,8 @@ class Prepared:
 
     grey: np.ndarray
     geometry: Geometry
+    found: "list[tuple[Earlier, Motion | None]]" = field(default_factory=list, compare=False, repr=False)
+    """The last motion that was found in it: types that look at one frame side by side find it once."""
 
 
 def prepare_grey(pixels: np.ndarray, width: int, height: int) -> Prepared:
@@ -148,15 +165,24 @@ _streams = count()
 
 
 class MotionContext:
-    """The last half second of one stream."""
+    """The last half second of one stream, and what is carried along with what moves in it."""
 
-    __slots__ = ("_history", "_last_s", "stream")
+    __slots__ = ("_history", "_last_s", "_trails", "stream")
 
     def __init__(self) -> None:
         self.stream = next(_streams)
         """A number that no other context of this process has."""
         self._last_s = -np.inf
         self._history: deque[tuple[float, Prepared]] = deque()
+        self._trails: deque[Trail] = deque(maxlen=2)
+
+    def trail(self, background: np.ndarray) -> "Trail":
+        """Of what is in front of that background: scoring and learning may look at different ones."""
+        for trail in self._trails:
+            if trail.background is background:
+                return trail
+        self._trails.append(Trail(background))
+        return self._trails[-1]
 
     def push(self, frame: Prepared, media_s: float) -> "Earlier | None":
         """Takes the next frame in; returns what to compare it with.
@@ -173,6 +199,8 @@ class MotionContext:
             history.popleft()
         far = self._nearest(media_s, BASELINE_S, BASELINE_LEAST_S)
         near = self._nearest(media_s, NEAR_S, NEAR_LEAST_S)
+        for _, old in history:
+            old.found.clear()
         if not history or media_s - history[-1][0] >= HISTORY_STEP_S:
             history.append((media_s, frame))
         if far is None or near is None:
@@ -193,27 +221,46 @@ class Earlier(NamedTuple):
     near_s: float
 
 
-def flow_speed(earlier: Earlier, grey: np.ndarray, geometry: Geometry) -> np.ndarray | None:
-    """Squared speed on the half grid, (h, w) float32, in (frame heights a second) squared.
+class Motion(NamedTuple):
+    """Flow on the half grid."""
 
-    All 0 where nothing moved, which is found out without flow; None where something did, but over FLOW_GAP_S ago.
-    """
+    squared: np.ndarray
+    """(h, w) float32, in (frame heights a second) squared."""
+    velocity: np.ndarray
+    """(h, w, 2) float32, x and y, in frame heights a second."""
+
+
+def find_motion(earlier: Earlier, frame: Prepared) -> Motion | None:
+    """As it was found before where that was of the same frames."""
+    for known, motion in frame.found:
+        if known.far is earlier.far and known.near is earlier.near and known[1::2] == earlier[1::2]:
+            return motion
+    motion = _find_motion(earlier, frame.grey, frame.geometry)
+    frame.found[:] = [(earlier, motion)]
+    return motion
+
+
+def _find_motion(earlier: Earlier, grey: np.ndarray, geometry: Geometry) -> Motion | None:
+    """All 0 where nothing moved, which is found out without flow; None where something did, but over FLOW_GAP_S ago."""
     width, height = geometry.half
     _, moved = cv2.threshold(cv2.blur(cv2.absdiff(grey, earlier.far), (5, 5)), STILL_DIFFERENCE, 255, cv2.THRESH_BINARY)
     area = cv2.boundingRect(moved)
     if not area[2]:
-        return np.zeros((height, width), np.float32)
+        return Motion(np.zeros((height, width), np.float32), np.zeros((height, width, 2), np.float32))
     if earlier.far_s > FLOW_GAP_S:
         return None
     window = _flow_area(area, geometry.working)
-    squared = _squared_flow(earlier.far, grey, window, earlier.far_s)
+    flow, squared = _flow(earlier.far, grey, window, earlier.far_s, FAR_PRESET)
     if earlier.near_s < earlier.far_s:
-        near = _squared_flow(earlier.near, grey, window, earlier.near_s)
-        fast = (NEAR_FROM * WINDOW_WIDTH * geometry.working[1] / earlier.far_s) ** 2
-        np.copyto(squared, near, where=near > fast)
-    full = np.zeros(grey.shape, np.float32)
-    full[window] = squared
-    return cv2.resize(full, (width, height), interpolation=cv2.INTER_AREA) * (1.0 / geometry.working[1] ** 2)
+        near, near_squared = _flow(earlier.near, grey, window, earlier.near_s, NEAR_PRESET)
+        fast = (near_squared > (NEAR_FROM * WINDOW_WIDTH / earlier.far_s) ** 2).astype(np.uint8)
+        cv2.copyTo(near, fast, flow)
+        cv2.copyTo(near_squared, fast, squared)
+    motion = Motion(np.zeros((height, width), np.float32), np.zeros((height, width, 2), np.float32))
+    rows, columns = (slice(side.start // 2, (side.stop + 1) // 2) for side in window)
+    motion.squared[rows, columns] = squared
+    motion.velocity[rows, columns] = flow
+    return motion
 
 
 def _flow_area(changed: Sequence[int], working: tuple[int, int]) -> tuple[slice, slice]:
@@ -223,22 +270,38 @@ def _flow_area(changed: Sequence[int], working: tuple[int, int]) -> tuple[slice,
         margin = max(FLOW_MARGIN, (FLOW_LEAST_SIDE - length + 1) // 2)
         first, last = begin - margin, begin + length + margin
         first, last = max(0, first - max(0, last - whole)), min(whole, last - min(0, first))
-        return slice(first, last)
+        return slice(first - first % 2, min(whole, last + last % 2))  # whole pixels of the half grid
 
     x, y, width, height = changed
     return side(y, height, working[1]), side(x, width, working[0])
 
 
-def _squared_flow(earlier: np.ndarray, grey: np.ndarray, area: tuple[slice, slice], elapsed_s: float) -> np.ndarray:
-    """Within `area`, (h, w) float32, in (working pixels a second) squared."""
+def _flow(
+    earlier: np.ndarray, grey: np.ndarray, area: tuple[slice, slice], elapsed_s: float, preset: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of `area` on the half grid: (h, w, 2) float32, in frame heights a second, and (h, w), its length squared."""
     no_guess: Any = None
     before, now = np.ascontiguousarray(earlier[area]), np.ascontiguousarray(grey[area])
-    flow = _flow_engine(now.shape).calc(before, now, no_guess)
-    return cv2.transform(cv2.multiply(flow, flow, scale=1.0 / elapsed_s**2), np.ones((1, 2), np.float32))
+    flow = _flow_engine(now.shape, preset).calc(before, now, no_guess)
+    half = cv2.resize(flow, ((now.shape[1] + 1) // 2, (now.shape[0] + 1) // 2), interpolation=cv2.INTER_AREA)
+    half *= np.float32(1.0 / (elapsed_s * grey.shape[0]))
+    x, y = cv2.split(half)
+    return half, cv2.multiply(x, x) + cv2.multiply(y, y)
 
 
 def foreground_share(grey: np.ndarray, background: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """Share of foreground on the half grid, (h, w) float32 0..1.
+    """Share of foreground on the half grid, (h, w) float32 0..1; see `background_difference`."""
+    _, mask = cv2.threshold(background_difference(grey, background), FOREGROUND_DIFFERENCE, 255, cv2.THRESH_BINARY)
+    return half_share(mask, geometry)
+
+
+def half_share(mask: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """Of a working frame's (h, w) uint8, 0 or 255: the share on the half grid, float32 0..1."""
+    return cv2.resize(mask, geometry.half, interpolation=cv2.INTER_AREA).astype(np.float32) * (1.0 / 255.0)
+
+
+def background_difference(grey: np.ndarray, background: np.ndarray) -> np.ndarray:
+    """Grey levels off the background, after a 5x5 mean, (h, w) uint8.
 
     Follows light that changes over the whole frame: the background is first brightened by the median ratio.
     """
@@ -246,9 +309,7 @@ def foreground_share(grey: np.ndarray, background: np.ndarray, geometry: Geometr
     gain = float(np.clip(np.median((sample + 1.0) / (usual + 1.0)), *GAIN_LIMITS))
     if abs(gain - 1.0) > 0.02:
         background = cv2.convertScaleAbs(background, alpha=gain)
-    difference = cv2.blur(cv2.absdiff(grey, background), (5, 5))
-    _, mask = cv2.threshold(difference, FOREGROUND_DIFFERENCE, 255, cv2.THRESH_BINARY)
-    return cv2.resize(mask, geometry.half, interpolation=cv2.INTER_AREA).astype(np.float32) * (1.0 / 255.0)
+    return cv2.blur(cv2.absdiff(grey, background), (5, 5))
 
 
 @dataclass(frozen=True)
@@ -258,30 +319,82 @@ class Windows:
     cells: np.ndarray
     """(N,) integer index of the window's cell, row by row."""
     speed: np.ndarray
-    """(N,) float32 RMS speed over the window's foreground, in frame heights a second."""
+    """(N,) float32 RMS speed over the window's foreground, in frame heights a second, as it was lately on what is
+    there now."""
     amount: np.ndarray
-    """(N,) float32 share of foreground in the square around it."""
+    """(N,) float32 share of foreground in the square around it, likewise."""
 
 
-def find_windows(share: np.ndarray, speed: Callable[[], np.ndarray | None], geometry: Geometry) -> Windows | None:
-    """The windows that count, given `foreground_share`; `speed` is only asked where there are any.
+class Trail:
+    """Speed and amount of one stream's windows, averaged along the way of what moves: one frame's flow wavers more
+    than a walker does.
+    """
 
-    `speed` gives `flow_speed` or None where it cannot be known yet: then, with something in sight, there is no
+    __slots__ = ("_at_s", "_sums", "background")
+
+    def __init__(self, background: np.ndarray) -> None:
+        self.background = background
+        """What its foreground is told from."""
+        self._at_s = -np.inf
+        self._sums: np.ndarray | None = None
+
+    def forget(self) -> None:
+        self._sums = None
+
+    def carry(self, now: np.ndarray, counts: np.ndarray, velocity: np.ndarray, media_s: float) -> np.ndarray:
+        """(rows, columns, 2) means of CARRIED_S from `now`, alike: what was where each cell came from, and what is.
+
+        `counts` (rows, columns) bool; `velocity` (rows, columns, 2) in cells a second.
+        """
+        passed_s, self._at_s = media_s - self._at_s, media_s
+        weighted = cv2.merge([np.ones(counts.shape, np.float32), now])
+        if self._sums is not None and self._sums.shape[:2] == counts.shape and 0.0 < passed_s <= CARRIED_GAP_S:
+            kept = float(np.exp(-passed_s / CARRIED_S))
+            came_from = _places(counts.shape) - velocity * np.float32(passed_s)
+            x, y = cv2.split(came_from)
+            before = cv2.remap(self._sums, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+            weighted = cv2.addWeighted(before, kept, weighted, 1.0 - kept, 0.0)
+        self._sums = weighted * counts[..., None]
+        return weighted[..., 1:] / weighted[..., :1]
+
+
+@lru_cache(maxsize=64)
+def _places(shape: tuple[int, int]) -> np.ndarray:
+    """(rows, columns, 2) float32: x and y of each cell."""
+    y, x = np.indices(shape, np.float32)
+    return np.dstack([x, y])
+
+
+def find_windows(
+    share: np.ndarray, motion: Callable[[], Motion | None], geometry: Geometry, trail: Trail, media_s: float
+) -> Windows | None:
+    """The windows that count, given `foreground_share`; `motion` is only asked where there are any.
+
+    `motion` gives `find_motion`, or None where it cannot be known yet: then, with something in sight, there is no
     telling, and the answer is None too.
     """
     filled = _box_mean(share, WINDOW_WIDTH, WINDOW_HEIGHT, geometry)
-    cells = np.flatnonzero(filled >= COUNTS_FROM)
+    counts = filled >= COUNTS_FROM
+    cells = np.flatnonzero(counts)
     if not len(cells):
+        trail.forget()
         nothing = np.zeros(0, np.float32)
         return Windows(cells, nothing, nothing)
-    squared = speed()
-    if squared is None:
+    seen = motion()
+    if seen is None:
+        trail.forget()
         return None
-    moving = _box_mean(squared * share, WINDOW_WIDTH, WINDOW_HEIGHT, geometry)[cells] / filled[cells]
-    return Windows(cells, np.sqrt(np.maximum(moving, 0.0)), _box_mean(share, AROUND, AROUND, geometry)[cells])
+    parts = cv2.merge([seen.squared, seen.velocity]) * share[..., None]
+    inside = _box_mean(parts, WINDOW_WIDTH, WINDOW_HEIGHT, geometry)
+    inside /= np.maximum(filled, COUNTS_FROM)[..., None]
+    speed = cv2.sqrt(np.maximum(inside[..., 0], 0.0))
+    now = cv2.merge([speed, _box_mean(share, AROUND, AROUND, geometry)])
+    velocity = inside[..., 1:3] * np.float32(geometry.cells[0])
+    lately = trail.carry(now, counts, velocity, media_s).reshape(-1, 2)[cells]
+    return Windows(cells, lately[:, 0], lately[:, 1])
 
 
 def _box_mean(image: np.ndarray, width: float, height: float, geometry: Geometry) -> np.ndarray:
-    """The mean over a window around each cell, flat; what lies outside the frame counts as 0."""
+    """The mean over a window around each cell, (rows, columns[, n]); what lies outside the frame counts as 0."""
     window = geometry.window(width, height)
-    return np.ascontiguousarray(cv2.blur(image, window, borderType=cv2.BORDER_CONSTANT)[::2, ::2]).ravel()
+    return np.ascontiguousarray(cv2.blur(image, window, borderType=cv2.BORDER_CONSTANT)[::2, ::2])

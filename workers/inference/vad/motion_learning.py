@@ -1,19 +1,19 @@
 """How normal motion is taken in, in bounded memory, and what a state is made of."""
 
-import random
-import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from core.errors import StateError
+from workers.inference.vad.background import BackgroundLearner, median_of
 from workers.inference.vad.base import NormalityState, Phase
 from workers.inference.vad.calibration import TailCalibration, fit_tail
 from workers.inference.vad.motion_features import (
-    RESET_GAP_S,
     Geometry,
+    Motion,
     Prepared,
+    Trail,
     Windows,
     find_windows,
     foreground_share,
@@ -21,21 +21,10 @@ from workers.inference.vad.motion_features import (
 
 __all__ = ["Evidence", "MotionLearner", "MotionState", "Usual", "clusters", "fit_state", "top_cells", "top_mean"]
 
-BACKGROUND_SAMPLES = 64
-"""Frames whose median is the background: a random choice of all that was seen."""
-BACKGROUND_STEP_S = 0.25
-"""Samples of one stream lie at least so far apart."""
-FIRST_BACKGROUND = 40
-"""Samples before frames are reduced to windows; until then they wait as they are, at most WAITING_FRAMES."""
-WAITING_FRAMES = 200
-LEARN_STEP_S = 0.06
-"""Of a faster stream, not every frame is taken in."""
 MOST_FRAMES = 4096
 MOST_WINDOWS = 4_000_000
 """8 bytes each. Beyond either, every other frame is dropped, and from then on every other one taken in."""
 
-LEAST_S = 3.0
-LEAST_FRAMES = 20
 FOLDS = 5
 """Blocks of time: each is judged by what the other four say, as footage never seen will be."""
 TOP_SHARE = 10 / 5400
@@ -57,19 +46,21 @@ INDEPENDENT_S = 1.0
 
 
 class Evidence(NamedTuple):
-    """What a frame offers a learner: `windows` where the learner had a background, else the raw `squared_speed`."""
+    """What a frame offers a learner: `windows` where the learner had a background, else the `motion`."""
 
     frame: Prepared
     stream: int
     media_s: float
     windows: Windows | None
-    squared_speed: np.ndarray | None
+    motion: Motion | None
 
 
 class _Waiting(NamedTuple):
     grey: np.ndarray
-    squared_speed: np.ndarray
+    motion: Motion
+    """In float16."""
     stream: int
+    media_s: float
 
 
 class _Taken(NamedTuple):
@@ -103,129 +94,39 @@ class MotionState(NormalityState):
         return Geometry(self.width, self.height)
 
 
-class MotionLearner:
-    """Normal footage of one scene, of one or several streams, interleaved as it comes; safe between threads."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._choice = random.Random(0)
-        self._geometry: Geometry | None = None
-        self._samples: list[np.ndarray] = []
-        self._offered = 0
-        self._background: np.ndarray | None = None
-        self._background_at_s = 0.0
-        self._waiting: list[_Waiting] = []
-        self._taken: list[_Taken] = []
-        self._windows = 0
-        self._stride = 1
-        self._turn = 0
-        self._last_s: dict[int, float] = {}
-        self._taken_s: dict[int, float] = {}
-        self._sampled_s: dict[int, float] = {}
-        self._learned_s = 0.0
-        self._frames = 0
-
-    @property
-    def learned_s(self) -> float:
-        """Seconds of footage, added over the streams."""
-        return self._learned_s
-
-    @property
-    def frames(self) -> int:
-        """Frames offered, whether or not each was kept."""
-        return self._frames
-
-    @property
-    def background(self) -> np.ndarray | None:
-        """What foreground is told from while learning; None while too little was seen."""
-        return self._background
-
-    def wants(self, stream: int, media_s: float) -> bool:
-        """Whether a frame at that time is more than footage to count."""
-        since = media_s - self._taken_s.get(stream, -np.inf)
-        return not 0.0 <= since < LEARN_STEP_S
+class MotionLearner(BackgroundLearner):
+    """The windows of normal footage."""
 
     def add(self, seen: Evidence) -> None:
         """Takes a frame in; raises StateError for another size than the first one's."""
         with self._lock:
-            if self._geometry is None:
-                self._geometry = seen.frame.geometry
-            elif seen.frame.geometry != self._geometry:
-                raise StateError(
-                    f"a frame of {seen.frame.geometry.width}x{seen.frame.geometry.height} among footage of "
-                    f"{self._geometry.width}x{self._geometry.height}: cameras that share a state need one size"
-                )
-            self._count(seen)
-            self._sample(seen)
-            if seen.windows is None and seen.squared_speed is None:
+            self._admit(seen.frame, seen.stream, seen.media_s)
+            if seen.windows is None and seen.motion is None:
                 return
             self._taken_s[seen.stream] = seen.media_s
             if seen.windows is not None:
-                self._take(seen.windows, seen.stream)
-            elif seen.squared_speed is not None:
-                waiting = _Waiting(seen.frame.grey, seen.squared_speed.astype(np.float16), seen.stream)
-                if self._background is None:
-                    self._waiting.append(waiting)
-                else:
-                    self._take(_reduce(waiting, self._background, self._geometry), seen.stream)
+                self._take(_taken(seen.windows, seen.stream))
+            elif seen.motion is not None:
+                motion = Motion(*(part.astype(np.float16) for part in seen.motion))
+                self._wait(_Waiting(seen.frame.grey, motion, seen.stream, seen.media_s))
             self._renew_background()
 
-    def _count(self, seen: Evidence) -> None:
-        since = seen.media_s - self._last_s.get(seen.stream, seen.media_s)
-        if 0.0 < since <= RESET_GAP_S:
-            self._learned_s += since
-        self._last_s[seen.stream] = seen.media_s
-        self._frames += 1
-
-    def _sample(self, seen: Evidence) -> None:
-        """Algorithm R (Vitter 1985) over frames that lie BACKGROUND_STEP_S apart."""
-        if 0.0 <= seen.media_s - self._sampled_s.get(seen.stream, -np.inf) < BACKGROUND_STEP_S - 1e-6:
-            return
-        self._sampled_s[seen.stream] = seen.media_s
-        self._offered += 1
-        if len(self._samples) < BACKGROUND_SAMPLES:
-            self._samples.append(seen.frame.grey)
-        elif (place := self._choice.randrange(self._offered)) < BACKGROUND_SAMPLES:
-            self._samples[place] = seen.frame.grey
-
-    def _take(self, windows: Windows, stream: int) -> None:
-        self._turn += 1
-        if self._turn % self._stride:
-            return
-        self._taken.append(_taken(windows, stream))
-        self._windows += len(windows.cells)
-        if len(self._taken) > MOST_FRAMES or self._windows > MOST_WINDOWS:
-            self._taken = self._taken[::2]
-            self._windows = sum(len(taken.cells) for taken in self._taken)
-            self._stride *= 2
-
-    def _renew_background(self) -> None:
-        """The first once enough was seen, then a better one each time the footage has doubled."""
-        if self._background is None:
-            due = len(self._samples) >= FIRST_BACKGROUND and len(self._waiting) >= WAITING_FRAMES
-        else:
-            due = self._learned_s >= 2.0 * self._background_at_s
-        if not due:
-            return
-        self._background = _median(self._samples)
-        self._background_at_s = self._learned_s
-        waiting, self._waiting = self._waiting, []
+    def _take_waiting(self, waiting: list[_Waiting], background: np.ndarray) -> None:
         if self._geometry is not None:
-            for frame in waiting:
-                self._take(_reduce(frame, self._background, self._geometry), frame.stream)
+            for windows, stream in _reduce(waiting, background, self._geometry):
+                self._take(_taken(windows, stream))
+
+    def _weigh(self, taken: _Taken) -> int:
+        return len(taken.cells)
+
+    def _bounds(self) -> tuple[int, int]:
+        return MOST_FRAMES, MOST_WINDOWS
 
     def snapshot(self) -> "_Snapshot":
         """All that was taken in, as it is now; raises StateError where that is too little to say anything."""
         with self._lock:
-            kept = len(self._taken) + len(self._waiting)
-            if self._geometry is None or self._learned_s < LEAST_S or kept < LEAST_FRAMES:
-                raise StateError(
-                    f"learned from {self._learned_s:.1f} s and {kept} frames of footage: "
-                    f"at least {LEAST_S:g} s and {LEAST_FRAMES} frames are needed",
-                    "let it learn for longer, or from a longer file",
-                )
             return _Snapshot(
-                self._geometry,
+                self._seen_enough(),
                 list(self._samples),
                 list(self._waiting),
                 list(self._taken),
@@ -249,22 +150,22 @@ def _taken(windows: Windows, stream: int) -> _Taken:
     )
 
 
-def _median(samples: list[np.ndarray]) -> np.ndarray:
-    middle = len(samples) // 2
-    return np.partition(np.stack(samples), middle, axis=0)[middle]
-
-
-def _reduce(frame: _Waiting, background: np.ndarray, geometry: Geometry) -> Windows:
-    share = foreground_share(frame.grey, background, geometry)
-    windows = find_windows(share, lambda: frame.squared_speed.astype(np.float32), geometry)
-    assert windows is not None
-    return windows
+def _reduce(waiting: list[_Waiting], background: np.ndarray, geometry: Geometry) -> Iterator[tuple[Windows, int]]:
+    """The windows of frames that waited for a background, and the stream of each."""
+    trails: dict[int, Trail] = {}
+    for frame in waiting:
+        share = foreground_share(frame.grey, background, geometry)
+        trail = trails.setdefault(frame.stream, Trail(background))
+        motion = Motion(*(part.astype(np.float32) for part in frame.motion))
+        windows = find_windows(share, lambda motion=motion: motion, geometry, trail, frame.media_s)
+        assert windows is not None
+        yield windows, frame.stream
 
 
 def fit_state(name: str, seen: _Snapshot, version: int, armed_s: float) -> MotionState:
     """Row-banded Gaussians on all footage; tails on each block of time as the other blocks judge it."""
-    background = _median(seen.samples)
-    frames = seen.taken + [_taken(_reduce(f, background, seen.geometry), f.stream) for f in seen.waiting]
+    background = median_of(seen.samples)
+    frames = seen.taken + [_taken(*one) for one in _reduce(seen.waiting, background, seen.geometry)]
     frames.sort(key=lambda frame: frame.stream)  # stable: each stream stays in the order of time
     folds = np.arange(len(frames)) * FOLDS // len(frames)
     lengths = np.array([len(frame.cells) for frame in frames])

@@ -1,9 +1,5 @@
 """motion_stats: is something faster, or larger, than what usually moves at that height of the picture?"""
 
-import json
-import os
-import tempfile
-import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
@@ -17,11 +13,12 @@ from workers.inference.vad.base import MAP_LEVELS, NormalityState, Row, VadScore
 from workers.inference.vad.calibration import TailCalibration
 from workers.inference.vad.motion_features import (
     Geometry,
+    Motion,
     MotionContext,
     Prepared,
     Windows,
+    find_motion,
     find_windows,
-    flow_speed,
     foreground_share,
     prepare_grey,
 )
@@ -34,10 +31,11 @@ from workers.inference.vad.motion_learning import (
     top_cells,
     top_mean,
 )
+from workers.inference.vad.state_files import read_npz, write_npz
 
 __all__ = ["MotionStats", "pack", "unpack"]
 
-FORMAT = 1
+FORMAT = 2
 """Version of what `save` writes."""
 STILL_SPEED = 0.005
 """Frame heights a second; where the usual speed is below it, a ratio to it would say nothing."""
@@ -66,6 +64,10 @@ class MotionStats:
     def prepare(self, pixels: np.ndarray, width: int, height: int) -> Prepared:
         """The luma at working size; raises StateError for frames too small or of another shape."""
         return prepare_grey(pixels, width, height)
+
+    def prepare_from(self, motion: Prepared, pixels: np.ndarray) -> Prepared:  # noqa: ARG002 - what others need of it
+        """Of a frame that another type looks at too."""
+        return motion
 
     def new_learner(self) -> MotionLearner:
         return MotionLearner()
@@ -112,37 +114,10 @@ class MotionStats:
     def save(self, state: NormalityState, path: Path) -> None:
         if not isinstance(state, MotionState):
             raise StateError(f"a state of type {state.vad_type} is not one of {self.name}")
-        head, arrays = pack(state)
-        try:
-            with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name + ".", delete=False) as aside:
-                np.savez_compressed(aside, head=np.array(json.dumps({"format": FORMAT} | head)), **arrays)
-                aside.flush()
-                os.fsync(aside.fileno())
-            Path(aside.name).replace(path)
-        except OSError as error:
-            raise StateError(f"cannot write the state {path}: {error.strerror}") from error
+        write_npz(path, FORMAT, *pack(state))
 
     def load(self, path: Path) -> MotionState:
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                return self._read(dict(stored), path)
-        except FileNotFoundError as error:
-            raise StateError(f"there is no state {path}") from error
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            raise StateError(
-                f"the state {path} is broken: {error}", "remove it and let the camera learn again"
-            ) from error
-
-    def _read(self, stored: dict[str, np.ndarray], path: Path) -> MotionState:
-        head = json.loads(str(stored["head"]))
-        if head.get("vad_type") != self.name:
-            raise StateError(f"{path} is a state of type {head.get('vad_type')!r}, not {self.name!r}")
-        if head.get("format") != FORMAT:
-            raise StateError(
-                f"{path} has format {head.get('format')!r}, this version reads {FORMAT}",
-                "remove it and let the camera learn again",
-            )
-        return unpack(head, stored)
+        return read_npz(path, self.name, FORMAT, unpack)
 
 
 def pack(state: MotionState) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -180,22 +155,22 @@ def _look(row: Row) -> Outcome:
     try:
         frame: Prepared = row.prepared
         earlier = row.context.push(frame, row.media_s)
-        speed = _once(lambda: None if earlier is None else flow_speed(earlier, frame.grey, frame.geometry))
+        motion = _once(lambda: None if earlier is None else find_motion(earlier, frame))
         result: VadScore | Exception | None = None
         if row.state is not None:
             try:
-                result = _score_frame(row.state, frame, speed)
+                result = _score_frame(row, row.state, motion)
             except StateError as error:
                 result = error
-        return result, None if row.learner is None else _evidence(row, frame, speed)
+        return result, None if row.learner is None else _evidence(row, frame, motion)
     except Exception as error:
         return error, None
 
 
-def _once(compute: Callable[[], np.ndarray | None]) -> Callable[[], np.ndarray | None]:
-    kept: list[np.ndarray | None] = []
+def _once(compute: Callable[[], Motion | None]) -> Callable[[], Motion | None]:
+    kept: list[Motion | None] = []
 
-    def get() -> np.ndarray | None:
+    def get() -> Motion | None:
         if not kept:
             kept.append(compute())
         return kept[0]
@@ -203,18 +178,20 @@ def _once(compute: Callable[[], np.ndarray | None]) -> Callable[[], np.ndarray |
     return get
 
 
-def _evidence(row: Row, frame: Prepared, speed: Callable[[], np.ndarray | None]) -> Evidence:
+def _evidence(row: Row, frame: Prepared, motion: Callable[[], Motion | None]) -> Evidence:
     learner: MotionLearner = row.learner
     stream, background = row.context.stream, learner.background
     if not learner.wants(stream, row.media_s):
         return Evidence(frame, stream, row.media_s, None, None)
     if background is None or background.shape != frame.grey.shape:
-        return Evidence(frame, stream, row.media_s, None, speed())
+        return Evidence(frame, stream, row.media_s, None, motion())
     share = foreground_share(frame.grey, background, frame.geometry)
-    return Evidence(frame, stream, row.media_s, find_windows(share, speed, frame.geometry), None)
+    windows = find_windows(share, motion, frame.geometry, row.context.trail(background), row.media_s)
+    return Evidence(frame, stream, row.media_s, windows, None)
 
 
-def _score_frame(state: NormalityState, frame: Prepared, speed: Callable[[], np.ndarray | None]) -> VadScore | None:
+def _score_frame(row: Row, state: NormalityState, motion: Callable[[], Motion | None]) -> VadScore | None:
+    frame: Prepared = row.prepared
     if not isinstance(state, MotionState):
         raise StateError(f"a state of type {state.vad_type} cannot score for {MotionStats.name}")
     if state.geometry != frame.geometry:
@@ -224,7 +201,7 @@ def _score_frame(state: NormalityState, frame: Prepared, speed: Callable[[], np.
             "let the camera learn again",
         )
     share = foreground_share(frame.grey, state.background, frame.geometry)
-    windows = find_windows(share, speed, frame.geometry)
+    windows = find_windows(share, motion, frame.geometry, row.context.trail(state.background), row.media_s)
     return None if windows is None else _score_windows(state, windows)
 
 

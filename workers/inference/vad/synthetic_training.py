@@ -1,38 +1,21 @@
-"""How `synthetic` learns: ordinary things of the camera's own footage, made unordinary, are told from ordinary ones.
+"""A camera's ordinary footage made unordinary, which `synthetic` learns to tell from ordinary footage."""
 
-`python -m workers.inference.vad.synthetic_training FOLDER` reads FOLDER/footage.npz and writes FOLDER/trained.npz:
-a process of its own, so that training takes nothing but idle time from what is being scored.
-"""
-
-import json
-import os
-import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
-import torch
-from torch.nn import functional
 
-from workers.inference.vad.synthetic_net import (
-    CELL,
-    FRAMES,
-    KINDS,
-    build_input,
-    forward,
-    initial_weights,
-    pick_device,
-    smooth,
-)
+from workers.inference.vad.footage import CELL
 
-__all__ = ["STEP", "Trained", "main", "score_chunk", "train"]
+__all__ = ["FRAMES", "KINDS", "STEP", "Sample", "Sampler", "Tube", "find_tubes", "roughly"]
 
+FRAMES = 5
 STEP = 3
-"""Frames of 0.1 s between the five that are looked at."""
+"""Frames of 0.1 s between them."""
+KINDS = ("speed", "gait", "size", "strange", "direction")
+"""What a synthetic anomaly may be."""
 SPAN = STEP * (FRAMES - 1)
 TUBE = 3 * SPAN + 1
 """Frames that a thing is followed for: enough to be shown three times as fast."""
@@ -41,29 +24,34 @@ FOREGROUND = 18
 """Grey levels off the background, after a 3x3 mean."""
 LEAST_AREA, MOST_SHARE = 24, 0.12
 """Pixels of a thing at the net's size, and the share of the frame of the largest that is pasted."""
+FASTER = (1.7, 3.0)
+"""Times the usual speed."""
 CONTROLS = 0.45
 """Pastes that change nothing and are normal: without them, being pasted would itself be the mark."""
 WHOLE = 0.2
 """Samples in which everything goes faster."""
 BEGUN = 0.1
 """Samples whose history has only just begun: its first frame stands for those before it."""
+STANDING = 0.15
+"""Of those, such as only stand there: what does not move for a window's length is not for this net to judge."""
 MOVED = 8.0
 """Grey levels between first and last frame from which a cell of those counts as moving."""
-BATCH = 8
-LEARNING_RATE = 2e-3
-AVERAGE = 0.99
-"""The weights that are kept are a running mean of the last hundred steps or so."""
 LEAST_ONE_WAY = 0.6
 """Where things move one way rather than another, from so much on (0 evenly, 1 all alike), backwards is an anomaly."""
 
 
-class Trained(NamedTuple):
-    """Weights by name, and the largest smoothed logit of frames that were kept out of training, chunk by chunk."""
+class Sample(NamedTuple):
+    """Frames (5, h, w) float32, as differences to the background, and what is so of each 8x8 pixels of the last."""
 
-    weights: dict[str, np.ndarray]
-    held_out: list[np.ndarray]
-    steps: int
-    loss: float
+    frames: np.ndarray
+    before: np.ndarray
+    """The same before anything in it was changed; what was pasted as it was is in it."""
+    truth: np.ndarray
+    """1 where it is not ordinary, else 0."""
+    weight: np.ndarray
+    """0 where that is not to be judged."""
+    kinds: np.ndarray
+    """Index into KINDS where truth is 1."""
 
 
 @dataclass(frozen=True)
@@ -180,12 +168,35 @@ def _between(errors: np.ndarray, best: int) -> float:
     return float(np.clip(0.5 * (before - after) / bend, -0.5, 0.5)) if bend > 0 else 0.0
 
 
+ROUGH = 0.5
+"""Samples whose background is not quite right."""
+ROUGH_PIXELS, ROUGH_GAIN = 1.0, 0.06
+"""How far it lies off at most, each way, and the deviation of its brightness from place to place, as a share."""
+
+
+def roughly(background: np.ndarray, choice: np.random.Generator) -> np.ndarray:
+    """(h, w) float32: every other time as it is, else as after a gust against the mast, or when clouds have moved.
+
+    What differs from the background all the time is no sign of anything; a net that never saw that takes it for one.
+    """
+    exact = background.astype(np.float32)
+    if choice.random() >= ROUGH:
+        return exact
+    height, width = background.shape
+    x, y = choice.uniform(-ROUGH_PIXELS, ROUGH_PIXELS, 2)
+    off = np.array([[1, 0, x], [0, 1, y]], np.float32)
+    moved = cv2.warpAffine(exact, off, (width, height), borderMode=cv2.BORDER_REPLICATE)
+    cells = (int(choice.integers(2, 8)), int(choice.integers(2, 8)))
+    light = choice.normal(1.0, ROUGH_GAIN, cells).astype(np.float32)
+    return moved * cv2.resize(light, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
 class Sampler:
     """Makes training samples: windows of footage with things pasted in, and which cells of them are not ordinary."""
 
     def __init__(self, chunks: Sequence[np.ndarray], background: np.ndarray, seed: int) -> None:
         self._chunks = [chunk for chunk in chunks if len(chunk) > SPAN]
-        self._long = [chunk for chunk in self._chunks if len(chunk) > round(1.7 * SPAN)]
+        self._long = [chunk for chunk in self._chunks if len(chunk) > round(FASTER[0] * SPAN)]
         self._weights = np.array([len(chunk) - SPAN for chunk in self._chunks], float)
         self._weights /= self._weights.sum()
         self._background = background
@@ -197,8 +208,11 @@ class Sampler:
         self._main_way = float(np.sign(np.sign(moved).sum()))
         self._mirrors = self.one_way < LEAST_ONE_WAY
 
-    def sample(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """(5, h, w) differences to the background; per cell: truth 0 or 1, weight, and the kind's index."""
+    def batch(self, size: int) -> Sample:
+        """So many samples, stacked."""
+        return Sample(*(np.stack(part) for part in zip(*(self.sample() for _ in range(size)), strict=True)))
+
+    def sample(self) -> Sample:
         choice = self._choice
         if self._long and choice.random() < WHOLE:
             return self._faster_whole()
@@ -209,44 +223,57 @@ class Sampler:
             first = choice.integers(1, FRAMES)
             frames[:first] = frames[first]
         truth, weight, kinds = self._plain(frames)
+        before = frames.copy()
         for _ in range(choice.integers(0, 4) if self.tubes else 0):
-            self._paste(frames, truth, weight, kinds)
-        return self._finished(frames, truth, weight, kinds)
+            self._paste(frames, before, truth, weight, kinds)
+        return self._finished(frames, before, truth, weight, kinds)
 
     def _plain(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         share = _cells(_foreground(frames[-1].astype(np.uint8), self._background).astype(np.float32))
         return np.zeros_like(share), 0.25 + 0.75 * (share > 0.1), np.zeros(share.shape, np.int64)
 
     def _finished(
-        self, frames: np.ndarray, truth: np.ndarray, weight: np.ndarray, kinds: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        self, frames: np.ndarray, before: np.ndarray, truth: np.ndarray, weight: np.ndarray, kinds: np.ndarray
+    ) -> Sample:
         contrast = self._choice.uniform(0.85, 1.15)
-        frames = (frames - self._background) * contrast
+        background = roughly(self._background, self._choice)
+        parts = (
+            ((frames - background) * contrast).astype(np.float32),
+            ((before - background) * contrast).astype(np.float32),
+            truth,
+            weight.astype(np.float32),
+            kinds,
+        )
         if self._mirrors and self._choice.random() < 0.5:
-            frames, truth, weight, kinds = (part[..., ::-1] for part in (frames, truth, weight, kinds))
-        return frames.astype(np.float32), truth.copy(), weight.astype(np.float32), kinds.copy()
+            parts = (np.ascontiguousarray(part[..., ::-1]) for part in parts)
+        return Sample(*parts)
 
-    def _faster_whole(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def _faster_whole(self) -> Sample:
         choice = self._choice
         chunk = self._long[choice.integers(len(self._long))]
-        fastest = min(3.0, (len(chunk) - 1) / SPAN)
-        speed = choice.uniform(1.7, max(1.7, fastest))
+        least, most = FASTER
+        speed = choice.uniform(least, max(least, min(most, (len(chunk) - 1) / SPAN)))
         offsets = np.minimum(np.round(np.arange(FRAMES) * STEP * speed).astype(int), len(chunk) - 1)
         start = choice.integers(0, len(chunk) - offsets[-1])
         frames = chunk[start + offsets].astype(np.float32)
+        before = chunk[start + offsets[-1] - STEP * np.arange(FRAMES - 1, -1, -1)].astype(np.float32)
         truth, weight, kinds = self._plain(frames)
         moved = _cells(np.abs(frames[-1] - frames[0]))
         share = _cells(_foreground(frames[-1].astype(np.uint8), self._background).astype(np.float32))
         truth[(share > 0.3) & (moved > MOVED)] = 1.0
         weight[(truth == 0) & (cv2.dilate(np.maximum(truth, share > 0.1), np.ones((3, 3))) > 0)] = 0.0
-        return self._finished(frames, truth, weight, kinds)
+        return self._finished(frames, before, truth, weight, kinds)
 
-    def _paste(self, frames: np.ndarray, truth: np.ndarray, weight: np.ndarray, kinds: np.ndarray) -> None:
-        """Puts one thing in, at its own height of the picture, as it was or changed."""
+    def _paste(
+        self, frames: np.ndarray, before: np.ndarray, truth: np.ndarray, weight: np.ndarray, kinds: np.ndarray
+    ) -> None:
+        """Puts one thing in, at its own height of the picture, as it was, then into `before` too, or changed."""
         choice = self._choice
         tube = self.tubes[choice.integers(len(self.tubes))]
         kind, speed, gait, scale = None, 1.0, 1.0, 1.0
-        if choice.random() >= CONTROLS:
+        if choice.random() < CONTROLS:
+            speed = gait = float(choice.random() >= STANDING)
+        else:
             possible = ["strange", "size"]
             if tube.way > CELL:
                 possible += ["speed", "speed"]
@@ -257,7 +284,7 @@ class Sampler:
             kind = str(choice.choice(possible))
             match kind:
                 case "speed":
-                    speed = gait = choice.uniform(1.7, 3.0)
+                    speed = gait = choice.uniform(*FASTER)
                 case "gait":
                     speed, gait = choice.uniform(1.0, 2.5), float(choice.choice([0.0, 0.3]))
                 case "size":
@@ -288,6 +315,8 @@ class Sampler:
             middle_y = foot - mask.shape[0] / 2 + 2 if scale != 1.0 else tube.y[place]
             at = (float(tube.x[place] + shift), float(middle_y))
             covered = _blend(frames[index], self._background, difference, mask, at)
+            if kind is None:
+                _blend(before[index], self._background, difference, mask, at)
         share = _cells(covered)
         inside = share > 0.3
         truth[inside] = 0.0 if kind is None else 1.0
@@ -333,111 +362,3 @@ def _cells(image: np.ndarray) -> np.ndarray:
     """The mean of each cell of (h, w)."""
     height, width = image.shape
     return image.reshape(height // CELL, CELL, width // CELL, CELL).mean(axis=(1, 3))
-
-
-def train(
-    chunks: Sequence[np.ndarray],
-    background: np.ndarray,
-    *,
-    steps: int,
-    limit_s: float,
-    seed: int = 0,
-    say: Callable[[str], None] = lambda _: None,
-) -> Trained:
-    """Weights from chunks (n, h, w) uint8, 10 frames a second each, every fifth of which is only for calibration.
-
-    Ends after `steps` or, a little less well, after `limit_s`.
-    """
-    began = time.monotonic()
-    held = list(range(2, len(chunks), 5)) if len(chunks) >= 3 else []
-    sampler = Sampler([chunk for index, chunk in enumerate(chunks) if index not in held], background, seed)
-    say(f"{len(sampler.tubes)} tubes, one way {sampler.one_way:.2f}, {time.monotonic() - began:.1f} s")
-    device = pick_device()
-    weights = {name: value.to(device).requires_grad_() for name, value in initial_weights(seed).items()}
-    average = {name: value.detach().clone() for name, value in weights.items()}
-    optimiser = torch.optim.AdamW(weights.values(), lr=LEARNING_RATE, weight_decay=1e-3)
-    nothing = torch.zeros((1, 1, 1, 1), device=device)
-    recent = 0.0
-    step = 0
-    prepare_s = 0.0
-    for step in range(1, steps + 1):
-        # by time where that runs out first, so that the rate has come down in either case
-        progress = max(step / steps, (time.monotonic() - began) / limit_s)
-        if progress > 1.0:
-            break
-        for group in optimiser.param_groups:
-            group["lr"] = LEARNING_RATE * min(1.0, step / 20) * 0.5 * (1.0 + np.cos(np.pi * progress))
-        at = time.monotonic()
-        frames, truth, weight, kinds = (
-            torch.from_numpy(np.stack(part)).to(device)
-            for part in zip(*(sampler.sample() for _ in range(BATCH)), strict=True)
-        )
-        prepare_s += time.monotonic() - at
-        with torch.autocast(device.type, torch.bfloat16):
-            x = build_input(frames, nothing).to(memory_format=torch.channels_last)
-            logits = forward(x, weights)
-        logits = logits.float()
-        truth = truth.float()
-        each = functional.binary_cross_entropy_with_logits(logits[:, 0], truth, reduction="none")
-        loss = (each * weight).sum() / weight.sum()
-        positive = (truth > 0) & (weight > 0)
-        if positive.any():
-            which = functional.cross_entropy(logits[:, 1:].movedim(1, -1)[positive], kinds[positive])
-            loss = loss + 0.05 * which
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        keep = min(AVERAGE, step / (step + 10))
-        with torch.no_grad():
-            for name, value in weights.items():
-                average[name].lerp_(value, 1.0 - keep)
-        recent = float(loss.detach()) if step == 1 else 0.98 * recent + 0.02 * float(loss.detach())
-        if step % 100 == 0:
-            say(f"step {step}: loss {recent:.4f}, {time.monotonic() - began:.0f} s ({prepare_s:.0f} s samples)")
-    kept = {name: value.detach() for name, value in average.items()}
-    held_out = [score_chunk(kept, chunks[index], background)[SPAN:] for index in (held or range(len(chunks)))]
-    return Trained({name: value.cpu().numpy() for name, value in kept.items()}, held_out, step, recent)
-
-
-def score_chunk(weights: dict[str, torch.Tensor], chunk: np.ndarray, background: np.ndarray) -> np.ndarray:
-    """(n,) the largest smoothed logit of each frame of a chunk (n, h, w), its history held at the first frame."""
-    device = next(iter(weights.values())).device
-    still = torch.from_numpy(background)[None, None].to(device)
-    found = []
-    with torch.inference_mode():
-        for begin in range(0, len(chunk), 16):
-            now = np.arange(begin, min(begin + 16, len(chunk)))
-            index = np.maximum(now[:, None] - SPAN + STEP * np.arange(FRAMES), 0)
-            x = build_input(torch.from_numpy(chunk[index]).to(device), still)
-            found.append(smooth(forward(x, weights)[:, 0]).amax(dim=(1, 2)).cpu().numpy())
-    return np.concatenate(found)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Trains with the lowest priority in FOLDER; ends as soon as its parent does."""
-    folder = Path((sys.argv[1:] if argv is None else argv)[0])
-    os.nice(10)
-    cv2.setNumThreads(1)
-    options = json.loads((folder / "options.json").read_text())
-    torch.set_num_threads(options["threads"])
-    with np.load(folder / "footage.npz", allow_pickle=False) as stored:
-        frames, lengths, background = stored["frames"], stored["lengths"], stored["background"]
-    chunks = np.split(frames, np.cumsum(lengths)[:-1])
-    parent = os.getppid()
-
-    def say(text: str) -> None:
-        if os.getppid() != parent:
-            raise SystemExit(1)
-        print(text, flush=True)
-
-    trained = train(
-        chunks, background, steps=options["steps"], limit_s=options["limit_s"], seed=options["seed"], say=say
-    )
-    arrays: dict[str, Any] = {f"net.{name}": value for name, value in trained.weights.items()}
-    np.savez(folder / "trained.npz", held_out=np.concatenate(trained.held_out), **arrays)
-    print(f"done: {trained.steps} steps, loss {trained.loss:.4f}", flush=True)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

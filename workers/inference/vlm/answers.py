@@ -5,10 +5,12 @@ from typing import Any
 
 import msgspec
 
-from core.events import Verdict, VlmType
+from core.events import Analysis, ConfidenceKind, Verdict, VlmType
 from core.events.analysis import clean_text, type_of
+from workers.inference.vlm.base import Incident
+from workers.inference.vlm.rules import judge
 
-__all__ = ["Described", "Judged", "NotUnderstood", "described", "find_object", "judged"]
+__all__ = ["Described", "Judged", "NotUnderstood", "as_analysis", "described", "find_object", "judged"]
 
 
 ATTEMPTS = 16
@@ -143,3 +145,31 @@ def _lines(found: dict[str, Any], name: str, most: int, limit: int) -> tuple[str
 
 def _count(value: Any) -> int | None:
     return min(value, 99) if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def as_analysis(incident: Incident, answer: Judged, words: Described | None, source: str) -> Analysis:
+    """What a model said, in the form of any analysis; where it gave no words, the measured ones stand."""
+    measured = judge(incident)
+    title = words.title if words and words.title else str(answer.vlm_type).replace("_", " ").capitalize()
+    said = f"A model took it for {str(answer.vlm_type).replace('_', ' ')} ({answer.verdict}). "
+    said_ko = ""
+    if not words:
+        said_ko = "모델의 판단이며 설명은 없습니다. "
+    return Analysis(
+        verdict=answer.verdict,
+        vlm_type=answer.vlm_type,
+        alt_types=answer.alt_types,
+        candidate=answer.vlm_type is VlmType.OTHER and answer.verdict is Verdict.UNCERTAIN,
+        title=title[:80],
+        description=words.description if words else clean_text(said + measured.description, 600),
+        description_ko=words.description_ko if words else clean_text(said_ko + measured.description_ko, 600),
+        observations=words.observations if words else measured.observations,
+        people_count=words.people_count if words else None,
+        vehicle_count=words.vehicle_count if words else None,
+        visible_text=words.visible_text if words else (),
+        text_instruction_seen=answer.text_instruction_seen or bool(words and words.text_instruction_seen),
+        confidence=answer.confidence,
+        confidence_kind=ConfidenceKind.MODEL,
+        source=source,
+        reason_code="model",
+    )

@@ -6,7 +6,6 @@ of its answers is not relied upon: each is checked, put right once, and else giv
 
 import asyncio
 import base64
-import hashlib
 import random
 import stat
 import threading
@@ -24,15 +23,15 @@ import structlog
 
 from core.config import Config, VlmConfig
 from core.errors import AddressRefused, ConfigError
-from core.events import Analysis, AnalysisStatus, ConfidenceKind, Verdict, VlmType
+from core.events import AnalysisStatus
 from core.events.analysis import clean_text
-from core.events.evidence import FrameRole, KeyFrame
 from core.security.networks import AllowedNetworks, resolve
 from core.security.pinned import pinned_request
-from workers.inference.vlm.answers import Described, Judged, NotUnderstood, described, judged
+from workers.inference.vlm.answers import Described, Judged, NotUnderstood, as_analysis, described, judged
 from workers.inference.vlm.base import Call, Finding, Incident, Question
+from workers.inference.vlm.pictures import Picture, chosen_pictures, fewer
 from workers.inference.vlm.prompts import Prompt, describing, judging
-from workers.inference.vlm.rules import judge
+from workers.inference.vlm.rules import stand_in
 
 __all__ = ["OpenAiAnalyzer", "create"]
 
@@ -67,12 +66,6 @@ class _Failed(Exception):
     ) -> None:
         super().__init__(why)
         self.status, self.why, self.code, self.output, self.retry_s = status, why, code, output, retry_s
-
-
-class _Picture(msgspec.Struct, frozen=True):
-    frame: KeyFrame
-    url: str
-    sha256: str
 
 
 class _Circuit:
@@ -135,17 +128,15 @@ class OpenAiAnalyzer:
         try:
             answer, pictures, server = self._judge(incident, question, deadline_s, calls)
         except _Failed as failed:
-            stand_in = msgspec.structs.replace(
-                judge(incident, question), status=failed.status, reason_code=clean_text(failed.why, 64)
-            )
-            return Finding(analysis=stand_in, calls=tuple(calls))
+            return Finding(analysis=stand_in(incident, question, failed.status, failed.why), calls=tuple(calls))
         words = self._describe(server, incident, answer, pictures, deadline_s, calls)
-        return Finding(analysis=self._analysis(incident, answer, words), calls=tuple(calls))
+        return Finding(analysis=as_analysis(incident, answer, words, self.source), calls=tuple(calls))
 
     def _judge(
         self, incident: Incident, question: Question, deadline_s: float, calls: list[Call]
-    ) -> tuple[Judged, list[_Picture], _Server]:
-        pictures = self._pictures(incident, question)
+    ) -> tuple[Judged, list[Picture], _Server]:
+        room = (round(self._limits.request_mb * 1e6) - 20_000) * 3 // 4
+        pictures = chosen_pictures(self._media_dir, incident, question, self._limits.frames, room)
         if not pictures:
             raise _Failed(AnalysisStatus.SKIPPED, "no_pictures")
         prompt = judging(incident, question, tuple(one.frame for one in pictures), self._limits.hints)
@@ -173,7 +164,7 @@ class OpenAiAnalyzer:
         self,
         server: _Server,
         prompt: Prompt,
-        pictures: list[_Picture],
+        pictures: list[Picture],
         until_s: float,
         calls: list[Call],
         question: Question,
@@ -200,7 +191,7 @@ class OpenAiAnalyzer:
         server: _Server,
         incident: Incident,
         answer: Judged,
-        pictures: list[_Picture],
+        pictures: list[Picture],
         deadline_s: float,
         calls: list[Call],
     ) -> Described | None:
@@ -215,68 +206,13 @@ class OpenAiAnalyzer:
             log.info("vlm_gave_no_description", url=server.url, reason=str(error))
             return None
 
-    def _analysis(self, incident: Incident, answer: Judged, words: Described | None) -> Analysis:
-        measured = judge(incident)
-        title = words.title if words and words.title else str(answer.vlm_type).replace("_", " ").capitalize()
-        said = f"A model took it for {str(answer.vlm_type).replace('_', ' ')} ({answer.verdict}). "
-        said_ko = ""
-        if not words:
-            said_ko = "모델의 판단이며 설명은 없습니다. "
-        return Analysis(
-            verdict=answer.verdict,
-            vlm_type=answer.vlm_type,
-            alt_types=answer.alt_types,
-            candidate=answer.vlm_type is VlmType.OTHER and answer.verdict is Verdict.UNCERTAIN,
-            title=title[:80],
-            description=words.description if words else clean_text(said + measured.description, 600),
-            description_ko=words.description_ko if words else clean_text(said_ko + measured.description_ko, 600),
-            observations=words.observations if words else measured.observations,
-            people_count=words.people_count if words else None,
-            vehicle_count=words.vehicle_count if words else None,
-            visible_text=words.visible_text if words else (),
-            text_instruction_seen=answer.text_instruction_seen or bool(words and words.text_instruction_seen),
-            confidence=answer.confidence,
-            confidence_kind=ConfidenceKind.MODEL,
-            source=self.source,
-            reason_code="model",
-        )
-
-    def _pictures(self, incident: Incident, question: Question) -> list[_Picture]:
-        """The key frames that are to be shown, as many as fit; those whose files changed or went are left out."""
-        wanted = [one for one in incident.evidence.frames if one.role is not FrameRole.CROP]
-        crops = [one for one in incident.evidence.frames if one.role is FrameRole.CROP]
-        first = {FrameRole.PEAK: 0, FrameRole.BASELINE: 1, FrameRole.ONSET: 2, FrameRole.AFTER: 3}
-        chosen = sorted(wanted, key=lambda one: first.get(one.role, 4))[: self._limits.frames]
-        if crops and (question.crop or len(chosen) < self._limits.frames):
-            chosen = [*chosen[: self._limits.frames - 1], crops[0]] if self._limits.frames > 1 else chosen
-        found: list[_Picture] = []
-        room = round(self._limits.request_mb * 1e6) - 20_000
-        for frame in chosen:
-            data = self._read(frame)
-            if data is None or len(data) * 4 // 3 + 100 > room:
-                continue
-            room -= len(data) * 4 // 3 + 100
-            url = f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
-            found.append(_Picture(frame, url, frame.sha256))
-        return sorted(found, key=lambda one: (one.frame.role is FrameRole.CROP, one.frame.at_s))
-
-    def _read(self, frame: KeyFrame) -> bytes | None:
-        path = (self._media_dir / frame.file).resolve()
-        if not path.is_relative_to(self._media_dir):
-            return None
-        try:
-            data = path.read_bytes()
-        except OSError:
-            return None
-        return data if hashlib.sha256(data).hexdigest() == frame.sha256 else None
-
     # ---- how it is asked
 
     def _call(
         self,
         server: _Server,
         prompt: Prompt,
-        pictures: list[_Picture],
+        pictures: list[Picture],
         until_s: float,
         calls: list[Call],
         role: str,
@@ -330,7 +266,7 @@ class OpenAiAnalyzer:
         self,
         server: _Server,
         prompt: Prompt,
-        pictures: list[_Picture],
+        pictures: list[Picture],
         until_s: float,
         repair: tuple[str, str] | None,
     ) -> tuple[str, int]:
@@ -346,7 +282,7 @@ class OpenAiAnalyzer:
                     server.rung = max(server.rung, rung + 1)
                     continue
                 if failed.code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE and len(shown) > 1:
-                    shown = shown[::2] if len(shown) > 2 else shown[:1]
+                    shown = fewer(shown)
                     continue
                 again = failed.code in BUSY or failed.code >= 500 or failed.code == -1
                 wait_s = failed.retry_s or FIRST_WAIT_S * 2**tried * random.uniform(0.8, 1.2)
@@ -434,9 +370,9 @@ def create(config: Config) -> OpenAiAnalyzer:
     return OpenAiAnalyzer(config)
 
 
-def _body(model: str, prompt: Prompt, pictures: list[_Picture], rung: str, repair: tuple[str, str] | None) -> bytes:
+def _body(model: str, prompt: Prompt, pictures: list[Picture], rung: str, repair: tuple[str, str] | None) -> bytes:
     content: list[dict[str, Any]] = [{"type": "text", "text": prompt.user}]
-    content += [{"type": "image_url", "image_url": {"url": one.url}} for one in pictures]
+    content += [{"type": "image_url", "image_url": {"url": _data_url(one.data)}} for one in pictures]
     schema = msgspec.json.encode(prompt.schema).decode()
     system = prompt.system if rung == "json_schema" else f"{prompt.system}\nSchema: {schema}"
     messages: list[dict[str, Any]] = [
@@ -457,6 +393,10 @@ def _body(model: str, prompt: Prompt, pictures: list[_Picture], rung: str, repai
         case _:
             pass
     return msgspec.json.encode(body)
+
+
+def _data_url(jpeg: bytes) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
 
 
 def _content(data: bytes) -> tuple[str, int]:

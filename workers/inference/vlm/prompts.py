@@ -131,6 +131,7 @@ def _data(incident: Incident, frames: tuple[KeyFrame, ...]) -> str:
         },
         "unusual": event.reason,
         "measured": [one.en for one in hypotheses(incident)[:4]],
+        "camera_check": evidence.fault or "well",
         "moving_at_most": evidence.scene.count_peak,
         "zones": [{"name": one.name, "kind": str(one.kind), "inside_s": one.inside_s} for one in evidence.zones],
         "normal_here": evidence.normal_here,

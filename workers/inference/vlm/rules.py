@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from core.cameras.zones import ZoneKind
-from core.events import Analysis, ConfidenceKind, Verdict, VlmType
-from core.events.analysis import MEASURED_TYPES
+from core.events import Analysis, AnalysisStatus, ConfidenceKind, Verdict, VlmType
+from core.events.analysis import MEASURED_TYPES, clean_text
 from core.events.evidence import Evidence, Track
 from workers.inference.vlm.base import EVERYTHING, Call, Finding, Incident, Question
 
-__all__ = ["SOURCE", "RulesAnalyzer", "hypotheses", "judge"]
+__all__ = ["SOURCE", "RulesAnalyzer", "hypotheses", "judge", "stand_in"]
 
 VERSION = "2"
 SOURCE = f"rules/{VERSION}"
@@ -65,7 +65,18 @@ Rule = Callable[[Incident], Hypothesis | None]
 
 
 def _tamper(incident: Incident) -> Hypothesis | None:
-    scene = incident.evidence.scene
+    scene, fault = incident.evidence.scene, incident.evidence.fault
+    if fault in _FAULTS:
+        found, found_ko = _FAULTS[fault]
+        fault_s = incident.evidence.fault_s
+        return Hypothesis(
+            VlmType.TAMPER,
+            0,
+            DIRECT_CAP,
+            min(1.0, 0.6 + fault_s / 20),
+            f"the camera's check of its view found it {found} for {fault_s:.1f} s",
+            f"카메라의 시야 점검 결과 {fault_s:.1f}초 동안 {found_ko}",
+        )
     if scene.blinded_s < BLINDED_S:
         return None
     share = round(100 * scene.changed)
@@ -251,6 +262,11 @@ def judge(incident: Incident, question: Question = EVERYTHING) -> Analysis:
     )
 
 
+def stand_in(incident: Incident, question: Question, status: AnalysisStatus, why: str) -> Analysis:
+    """What was measured, in the place of an engine that failed or was not asked, and says so."""
+    return msgspec.structs.replace(judge(incident, question), status=status, reason_code=clean_text(why, 64))
+
+
 class RulesAnalyzer:
     """`judge` as a backend. Never names people, intent, or an activity that was not measured."""
 
@@ -270,6 +286,15 @@ class RulesAnalyzer:
 
 # ---- words
 
+_FAULTS = {
+    "covered": ("covered", "가려짐"),
+    "blurred": ("out of focus, or dirty", "초점이 맞지 않거나 렌즈가 더러움"),
+    "moved": ("turned to another view", "다른 방향으로 돌아감"),
+    "black": ("black", "검게 나옴"),
+    "white": ("white", "하얗게 나옴"),
+    "frozen": ("frozen", "멈춤"),
+    "corrupt": ("torn", "깨짐"),
+}
 _TITLES: dict[VlmType, tuple[str, str]] = {
     VlmType.TAMPER: ("Camera covered, moved or blinded", "카메라 가림·훼손"),
     VlmType.CROWD_DISPERSAL: ("Several things part fast", "군중 흩어짐"),
@@ -286,6 +311,9 @@ _TITLES: dict[VlmType, tuple[str, str]] = {
 
 def _english(incident: Incident, found: list[Hypothesis]) -> str:
     event, evidence = incident.event, incident.evidence
+    if evidence.fault in _FAULTS:
+        said = "; ".join(one.en for one in found[:1]) or event.reason
+        return f"Rule-based (no vision-language model): {said}. Nothing was scored meanwhile; its cause is not known."
     where = _place(event.peak_x / max(event.frame_width, 1), event.peak_y / max(event.frame_height, 1))
     facts = [f"{event.reason or 'movement that is unusual here'} in the {where} of the picture"]
     if evidence.duration_s > 0:
@@ -301,6 +329,9 @@ def _english(incident: Incident, found: list[Hypothesis]) -> str:
 
 def _korean(incident: Incident, found: list[Hypothesis]) -> str:
     event, evidence = incident.event, incident.evidence
+    if evidence.fault in _FAULTS:
+        said = "; ".join(one.ko for one in found[:1]) or event.reason
+        return f"규칙 기반 설명(시각 언어 모델 없음): {said}. 그동안 분석하지 못했으며 원인은 알 수 없습니다."
     where = _place_ko(event.peak_x / max(event.frame_width, 1), event.peak_y / max(event.frame_height, 1))
     facts = [f"화면 {where}에서 평소와 다른 움직임"]
     if evidence.duration_s > 0:

@@ -1,0 +1,1 @@
+import{D as e}from"./session-BSNhudiH.js";function t({of:t,children:n,beside:r}){return e(`div`,{class:`card tile-figure`,children:[e(`span`,{class:`of`,children:t}),e(`span`,{class:`figure`,children:n}),r!==void 0&&e(`span`,{class:`beside`,children:r})]})}export{t};

@@ -1,0 +1,1 @@
+import{D as e}from"./session-BSNhudiH.js";function t({share:t,label:n,kind:r}){let i=Math.round(Math.max(0,Math.min(1,t))*1e3)/10;return e(`div`,{class:`progress ${r??``}`,role:`progressbar`,"aria-label":n,"aria-valuemin":0,"aria-valuemax":100,"aria-valuenow":Math.round(i),children:e(`i`,{style:{width:`${i}%`}})})}export{t};

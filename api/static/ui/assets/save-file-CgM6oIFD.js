@@ -1,0 +1,2 @@
+function e(e,t,n){let r=URL.createObjectURL(typeof n==`string`?new Blob([n],{type:t}):n),i=document.createElement(`a`);i.href=r,i.download=e,i.click(),setTimeout(()=>URL.revokeObjectURL(r),1e4)}function t(e){let t=e=>{let t=e===null?``:String(e),n=typeof e==`string`&&/^[=+\-@\t\r]/.test(t)?`'${t}`:t;return/[",\r\n]/.test(n)?`"${n.replaceAll(`"`,`""`)}"`:n};return`\uFEFF${e.map(e=>e.map(t).join(`,`)).join(`\r
+`)}\r\n`}export{e as n,t};

@@ -1,0 +1,1 @@
+import{D as e}from"./session-BSNhudiH.js";function t(t){return e(`button`,{type:`button`,role:`switch`,class:`switch`,"aria-checked":t.checked,"aria-label":t.label,title:t.label,disabled:t.disabled,onClick:()=>t.onValue(!t.checked),children:e(`i`,{})})}export{t};
