@@ -159,8 +159,8 @@ def test_a_killed_camera_comes_back_at_once_and_leaves_nothing_behind(house, vid
     add_camera(house.engine, camera(video, YARD))
     house.open()
     first, other = house.running(GATE), house.running(YARD)
-    before = segments_of(house.config)
-    assert len(before) == 4
+    before = until("two rings of each camera", lambda: rings if len(rings := segments_of(house.config)) == 4 else None)
+    assert isinstance(before, set)
     os.kill(first, signal.SIGKILL)
     house.running(GATE, not_pid=first)
     until("new rings", lambda: len(segments_of(house.config)) == 4)
