@@ -56,6 +56,7 @@ def _frame_figures() -> tuple[Figure, ...]:
             Figure(f"{size}.fps_over_zmq", f"{text}: frames/s over pyzmq without copies", ">= 1.8"),
             Figure(f"{size}.cpu_over_zmq", f"{text}: CPU time a frame over pyzmq's", "<= 0.6"),
             Figure(f"{size}.fps_over_iceoryx2", f"{text}: frames/s over iceoryx2 of as many slots", ">= 1.0"),
+            Figure(f"{size}.fps_over_iceoryx2_keeping", f"{text}: ... where it keeps as many older frames", ""),
             Figure(f"{size}.fps_over_segment_per_frame", f"{text}: frames/s over a segment opened a frame", ">= 1.5"),
         ]
     rows += [
@@ -63,6 +64,8 @@ def _frame_figures() -> tuple[Figure, ...]:
         Figure("wake_p50_us", "publishing to having it, p50, us"),
         Figure("wake_p99_us", "publishing to having it, p99, us"),
         Figure("wake_p50_over_zmq", "its p50 over that of a ZeroMQ message", "<= 0.15"),
+        Figure("wake_bare_p50_over_zmq", "... of a bare byte in a pipe over it: the least there is"),
+        Figure("wake_p50_over_bare", "publishing to having it, p50, over a bare byte in a pipe"),
     ]
     for fleet, text in (("cameras_16", "16 cameras of 720p"), ("cameras_64", "64 small cameras")):
         rows += [
