@@ -117,11 +117,11 @@ SECTIONS = (
         "only the oldest may be overwritten. Told to keep as many older frames, iceoryx2 goes round its slots too: "
         "that row is the one of equal promises. The fewer the slots (`bus.main_slots`) and the smaller the frames, the "
         "smaller the gap.\n\n"
-        "The least wake-up that there is from Python, a blocking read of a byte in a pipe, takes about an eighth of a "
-        "ZeroMQ message's time already. Sockets, semaphores, futexes and descriptors of events are no faster, and "
-        "spinning before sleeping gains nothing unless it lasts from frame to frame, which takes a core. What the bus "
-        "takes beyond it is its Python on caches that have gone cold in between. On a machine with more processes "
-        "ready than cores, the age of a fleet's frames is how long their reader waits for its turn.",
+        "The least wake-up that there is from Python, a blocking read of a byte in a pipe, takes an eighth to a "
+        "quarter of a ZeroMQ message's time already. Sockets, semaphores, futexes and descriptors of events are no "
+        "faster, and spinning before sleeping gains nothing unless it lasts from frame to frame, which takes a core. "
+        "What the bus takes beyond it is its Python on caches that have gone cold in between. On a machine with "
+        "more processes ready than cores, the age of a fleet's frames is how long their reader waits for its turn.",
     ),
     Section(
         "inference",
