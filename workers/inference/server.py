@@ -1,7 +1,6 @@
 """The inference server: requests in, batches through the models, a reply to each."""
 
 import contextlib
-import hashlib
 import os
 import queue
 import time
@@ -264,12 +263,11 @@ class InferenceServer:
             versions=versions,
         )
         file = normality.file
-        if file is None:
+        if file is None or not file.exists():
             return reply
+        sha256, made_at = normality.hashed(file)
         return msgspec.structs.replace(
-            reply,
-            file=str(file.relative_to(self._config.states_dir)),
-            sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
+            reply, file=str(file.relative_to(self._config.states_dir)), sha256=sha256, made_at=made_at
         )
 
     def _finish_learning(self, request: FinishLearning) -> LearnedReply:

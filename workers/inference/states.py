@@ -1,6 +1,7 @@
 """Normality states: kept by type and id, learned in memory, saved as numbered versions."""
 
 import dataclasses
+import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ class Normality:
         self._fitted_s = 0.0
         self._forgotten = False
         self._training: Learner | None = None
-        self._file: Path | None = None
+        self._hashed: tuple[Path, int, str] = (folder, 0, "")
         self._learned_at = ""
         """When the state in use was saved, or what is being learned was begun."""
         self.reason = "learned"
@@ -65,8 +66,16 @@ class Normality:
 
     @property
     def file(self) -> Path | None:
-        """Of the version last saved by this process."""
-        return self._file
+        """Of the version in use; None where none is."""
+        state = self.state
+        return self._folder / f"{state.version}{self._model.suffix}" if state and state.version else None
+
+    def hashed(self, file: Path) -> tuple[str, str]:
+        """SHA-256 of the file of the version in use, and when that was written, RFC 3339 UTC; read once."""
+        written = file.stat().st_mtime_ns
+        if self._hashed[:2] != (file, written):
+            self._hashed = file, written, hashlib.sha256(file.read_bytes()).hexdigest()
+        return self._hashed[2], utc_iso(datetime.fromtimestamp(written / 1e9, UTC))
 
     @property
     def versions(self) -> list[int]:
@@ -82,7 +91,7 @@ class Normality:
         state = self._model.load(self._folder / f"{version}{self._model.suffix}")
         self._point_to(version)
         self.learner = self._training = None
-        self.state, self.version, self._file, self._forgotten = state, version, None, False
+        self.state, self.version, self._forgotten = state, version, False
         self.unusable = ""
         self._learned_at = utc_iso(datetime.now(UTC))
         self.reason = "rolled back"
@@ -203,7 +212,7 @@ class Normality:
         state = dataclasses.replace(state, version=version)
         self._model.save(state, file)
         self._point_to(version)
-        self.state, self.version, self._file, self._forgotten = state, version, file, False
+        self.state, self.version, self._forgotten = state, version, False
         self.reason, self.unusable = reason, ""
         if reason != "drift":
             self._drift_anew()
