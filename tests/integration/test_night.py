@@ -17,6 +17,7 @@ from core.cameras.live import read_live
 from core.clock import utc_iso
 from core.db import make_engine, upgrade
 from core.db.cameras import add_camera
+from core.db.event_pages import EventFilter, iterate_events
 from core.db.tables import AuditRow
 from core.heartbeat import read_heartbeat
 from core.ids import CameraId
@@ -52,6 +53,7 @@ def go_back(config, monkeypatch, capsys):
     site.add_user("lee", Role.VIEWER, CameraId("gate"))
     token, viewer = (f"Bearer {site.token(name)}" for name in ("kim", "lee"))
     site.close()
+    engine = make_engine(config.database_url)
     with run_api(config) as client:
         client.headers["Authorization"] = token
         path = "/api/v1/cameras/gate/normality"
@@ -60,8 +62,8 @@ def go_back(config, monkeypatch, capsys):
             return {one["light"]: one["version"] for one in client.get(path, params=query).json() if one["in_use"]}
 
         def judged() -> set[int]:
-            events = client.get("/api/v1/events", params={"from": began}).json()["events"]
-            return {event["state_version"] for event in events}
+            found = (one.event for one in iterate_events(engine, EventFilter()))
+            return {event.state_version for event in found if event.began_at > began}
 
         def haetae(*words: str) -> str:
             code = main(["--data", str(config.data_dir), *words])
@@ -95,7 +97,6 @@ def go_back(config, monkeypatch, capsys):
         table = haetae("camera", "versions", "gate")
         assert (table.count("night"), table.count("day"), table.count("in use")) == (2, 2, 2)
         assert "day" not in haetae("camera", "versions", "gate", "--light", "night")
-    engine = make_engine(config.database_url)
     with engine.connect() as connection:
         rows = connection.execute(
             select(AuditRow.actor, AuditRow.detail).where(AuditRow.action == "camera.version_used")
