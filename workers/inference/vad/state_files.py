@@ -25,13 +25,17 @@ AGAIN = "remove it and let the camera learn again"
 
 def replace_whole(path: Path, write: Callable[[Any], None]) -> None:
     """`write` fills a file beside `path`, which then takes its place; raises StateError where that is refused."""
+    written: Path | None = None
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name + ".", delete=False) as aside:
+            written = Path(aside.name)
             write(aside)
             aside.flush()
             os.fsync(aside.fileno())
-        Path(aside.name).replace(path)
+        written.replace(path)
     except OSError as error:
+        if written:
+            written.unlink(missing_ok=True)
         raise StateError(f"cannot write the state {path}: {error.strerror}") from error
 
 
