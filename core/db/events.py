@@ -14,6 +14,7 @@ from core.db.tables import (
     AcknowledgementRow,
     EventAnalysisRow,
     EventMediaRow,
+    EventPathRow,
     EventRow,
     EventStepRow,
     FeedbackRow,
@@ -21,7 +22,7 @@ from core.db.tables import (
 from core.errors import ConfigError, NotFound
 from core.events.analysis import Analysis
 from core.events.judgements import Judgement, attribute_of
-from core.events.model import AnomalyEvent, EventMedia, EventState, EventStep, Severity
+from core.events.model import AnomalyEvent, EventMedia, EventState, EventStep, Place, Severity
 from core.ids import CameraId, EventId, uuid7
 
 __all__ = [
@@ -51,7 +52,7 @@ __all__ = [
     "upsert_events",
 ]
 
-_PARTS = {"media", "steps", "analysis"}
+_PARTS = {"media", "steps", "path", "analysis"}
 _NAMES = tuple(name for name in AnomalyEvent.__struct_fields__ if name not in _PARTS)
 _STATES = {str(one): one for one in EventState}
 _SEVERITIES = {str(one): one for one in Severity}
@@ -139,8 +140,10 @@ def _write_parts(connection: Connection, events: Sequence[AnomalyEvent], known: 
         for position, part in enumerate(e.steps)
     ]
     analyses = [_analysis_values(e.id, e.analysis) for e in events if e.analysis]
+    paths = [{"event_id": e.id, "places": msgspec.to_builtins(e.path)} for e in events if e.path]
     changed = [e.id for e in events if e.id in known]
-    for row, values in ((EventMediaRow, media), (EventStepRow, steps), (EventAnalysisRow, analyses)):
+    parts = ((EventMediaRow, media), (EventStepRow, steps), (EventPathRow, paths), (EventAnalysisRow, analyses))
+    for row, values in parts:
         if changed:
             connection.execute(delete(row).where(row.event_id.in_(changed)))
         if values:
@@ -266,6 +269,9 @@ def get_detail(engine: Engine, event_id: EventId) -> EventDetail | None:
             stored.event,
             media=tuple(EventMedia(**part) for part in media.mappings()),
             steps=tuple(EventStep(**part) for part in steps.mappings()),
+            path=_path(
+                connection.execute(select(EventPathRow.places).where(EventPathRow.event_id == event_id)).scalar()
+            ),
             analysis=find_analyses(connection, [event_id]).get(event_id),
         )
         taken = connection.execute(
@@ -277,6 +283,10 @@ def get_detail(engine: Engine, event_id: EventId) -> EventDetail | None:
             acknowledgements=[Acknowledgement(**one) for one in taken.mappings()],
             feedback=[Feedback(**one) for one in said.mappings()],
         )
+
+
+def _path(places: Any) -> tuple[Place, ...]:
+    return msgspec.convert(places or (), tuple[Place, ...])
 
 
 def _parts(row: Any, struct: type[msgspec.Struct], event_id: EventId) -> Any:
@@ -401,7 +411,8 @@ def judgements(engine: Engine, now: str) -> dict[CameraId, tuple[Judgement, ...]
     """What is in force of what people said of events, by camera, the newest first."""
     row, event = FeedbackRow, EventRow
     columns = (getattr(event, name) for name in ("camera_id", *_JUDGED))
-    query = select(row.verdict, *columns).join(event, event.id == row.event_id)
+    query = select(row.verdict, EventPathRow.places, *columns).join(event, event.id == row.event_id)
+    query = query.outerjoin(EventPathRow, EventPathRow.event_id == event.id)
     query = query.where(row.undone_at.is_(None), row.at >= later_utc(now, -JUDGED_DAYS * 86_400))
     found: dict[CameraId, dict[str, Judgement]] = {}
     with engine.connect() as connection:
@@ -416,6 +427,7 @@ def judgements(engine: Engine, now: str) -> dict[CameraId, tuple[Judgement, ...]
                     x=one.peak_x / max(1, one.frame_width),
                     y=one.peak_y / max(1, one.frame_height),
                     attribute=attribute_of(one.reason),
+                    path=_path(one.places),
                 )
     return {camera_id: tuple(said.values()) for camera_id, said in found.items()}
 

@@ -5,13 +5,14 @@ from typing import Literal
 
 import msgspec
 
+from core.events.model import Place
 from core.ids import EventId
 
-__all__ = ["Judgement", "Verdict", "attribute_of"]
+__all__ = ["Judgement", "Verdict", "alike", "attribute_of"]
 
 Verdict = Literal["normal", "real"]
 
-_MEASURE = re.compile(r"[-+]?\d+(?:[.,]\d+)?\s*(?:x|%)?")
+_MEASURE = re.compile(r"[-+]?\d+(?:[.,]\d+)*\s*(?:x|%)?")
 
 
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,8 +28,15 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     y: float
     attribute: str
     """What was unusual, as `attribute_of` tells it."""
+    path: tuple[Place, ...] = ()
+    """Where else it was unusual while it went on."""
 
 
 def attribute_of(reason: str) -> str:
     """A reason without its measures, so that two of the same kind are alike: "the usual speed here"."""
     return " ".join(_MEASURE.sub(" ", reason.lower()).split())
+
+
+def alike(attribute: str, other: str) -> bool:
+    """Whether one of the things that were unusual is: a reason names up to two or three, the most unusual first."""
+    return attribute == other or not {*attribute.split("; ")}.isdisjoint(other.split("; "))

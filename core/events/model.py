@@ -8,7 +8,7 @@ import msgspec
 from core.events.analysis import Analysis
 from core.ids import CameraId, EventId, NodeId
 
-__all__ = ["AnomalyEvent", "EventMedia", "EventState", "EventStep", "Severity"]
+__all__ = ["AnomalyEvent", "EventMedia", "EventState", "EventStep", "Place", "Severity"]
 
 
 class EventState(enum.StrEnum):
@@ -37,6 +37,14 @@ class EventMedia(msgspec.Struct, frozen=True, kw_only=True):
     file: str
     sha256: str
     size_bytes: int
+
+
+class Place(msgspec.Struct, frozen=True, array_like=True):
+    """Where something was unusual, as fractions of the frame, and how much there, -log10 P."""
+
+    x: float
+    y: float
+    score: float
 
 
 class EventStep(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,5 +100,7 @@ class AnomalyEvent(msgspec.Struct, frozen=True, kw_only=True):
     """Empty in lists of events."""
     steps: tuple[EventStep, ...] = ()
     """In order; empty in lists of events."""
+    path: tuple[Place, ...] = ()
+    """Where it was most unusual, frame by frame, a tenth of the frame's height apart; empty in lists of events."""
     analysis: Analysis | None = None
     """What it was taken to be; None before anything looked, and in lists of events."""

@@ -10,10 +10,20 @@ import msgspec
 
 from core.clock import utc_iso
 from core.config import TrackerConfig
-from core.events.model import AnomalyEvent, EventState, Severity
+from core.events.model import AnomalyEvent, EventState, Place, Severity
 from core.ids import CameraId, EventId, NodeId, uuid7
 
-__all__ = ["HIGH", "LASTING_S", "MEDIUM", "PLACES", "EventTracker", "Observation", "severity_of"]
+__all__ = [
+    "HIGH",
+    "LASTING_S",
+    "MEDIUM",
+    "MOST_PLACES",
+    "PATH_STEP",
+    "PLACES",
+    "EventTracker",
+    "Observation",
+    "severity_of",
+]
 
 RANKS = list(Severity)
 """From the least to the most severe."""
@@ -36,6 +46,10 @@ LASTING_S = 10.0
 """What lasts for so long is twice the evidence of a moment."""
 MEDIUM, HIGH = 3.0, 5.0
 """-log10 P from which an event is so severe: once in 10^3, in 10^5 frames."""
+PATH_STEP = 0.1
+"""Frame heights between two places of an event's path."""
+MOST_PLACES = 32
+"""Of a path: across a wide picture and half way back."""
 PLACES = 8
 """Places that cool down at the same time; of more, the oldest is forgotten."""
 
@@ -86,6 +100,7 @@ class EventTracker:
         self._rising: list[Observation] = []
         self._event: AnomalyEvent | None = None
         self._last_high: Observation | None = None
+        self._path: list[Place] = []
         self._reported_s = 0.0
         self._cooling: deque[_Cooling] = deque(maxlen=PLACES)
         self._held = False
@@ -149,6 +164,9 @@ class EventTracker:
     def _open(self, first: Observation) -> AnomalyEvent:
         peak = max(self._rising, key=lambda one: one.score)
         last = self._rising[-1]
+        self._path = []
+        for one in self._rising:
+            self._note_place(one)
         self._event = AnomalyEvent(
             id=EventId(str(self._new_id())),
             revision=0,
@@ -159,6 +177,7 @@ class EventTracker:
             end_s=last.media_s,
             state_version=last.state_version,
             provisional=last.provisional,
+            path=tuple(self._path),
             **_peak_fields(peak),
             **self._identity,
         )
@@ -175,8 +194,11 @@ class EventTracker:
         self._event = event
         if self._is_high(seen):
             self._last_high = seen
+            self._note_place(seen)
             severity = severity_of(event.peak_score, seen.media_s - event.begin_s)
-            self._event = event = msgspec.structs.replace(event, end_s=seen.media_s, severity=severity)
+            self._event = event = msgspec.structs.replace(
+                event, end_s=seen.media_s, severity=severity, path=tuple(self._path)
+            )
         elif seen.media_s - self._high_s() >= self._config.close_s + self._config.merge_s:
             closed = self._close()
             self._cooling.append(
@@ -189,6 +211,20 @@ class EventTracker:
             self._reported_s = seen.media_s
             return [event]
         return []
+
+    def _note_place(self, seen: Observation) -> None:
+        width, height = self._identity["frame_width"], self._identity["frame_height"]
+        at = Place(round(seen.peak_x / max(width, 1), 3), round(seen.peak_y / max(height, 1), 3), round(seen.score, 2))
+
+        def apart(one: Place) -> float:
+            return math.hypot((one.x - at.x) * width, (one.y - at.y) * height)
+
+        near = min(self._path, key=apart, default=None)
+        if near is not None and apart(near) < PATH_STEP * height:
+            if at.score > near.score:
+                self._path[self._path.index(near)] = msgspec.structs.replace(near, score=at.score)
+        elif len(self._path) < MOST_PLACES:
+            self._path.append(at)
 
     def _is_high(self, seen: Observation) -> bool:
         """Hysteresis: above the closing score it goes on; once it fell for `close_s`, only the opening score counts."""

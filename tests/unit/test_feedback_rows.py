@@ -5,7 +5,8 @@ from functools import partial
 import pytest
 
 from core.clock import later_utc
-from core.db.events import add_feedback, get_detail, judgements, undo_feedback, upsert_events
+from core.db.events import add_feedback, get_detail, get_event, judgements, undo_feedback, upsert_events
+from core.events.model import Place
 from core.ids import CameraId
 from tests.events import make_event
 
@@ -13,7 +14,8 @@ AT = "2026-03-01T12:00:00.000000Z"
 
 
 def test_the_last_verdict_on_an_event_is_in_force_until_it_is_taken_back(database):
-    gate, yard = make_event(camera_id=CameraId("gate")), make_event(camera_id=CameraId("yard"))
+    way = (Place(0.25, 0.5, 2.5), Place(0.375, 0.5, 3.25))
+    gate, yard = make_event(camera_id=CameraId("gate"), path=way), make_event(camera_id=CameraId("yard"))
     with database.begin() as connection:
         upsert_events(connection, [gate, yard])
     say = partial(add_feedback, database, actor="kim")
@@ -26,7 +28,9 @@ def test_the_last_verdict_on_an_event_is_in_force_until_it_is_taken_back(databas
         "yard": ["real"],
     }
     [one] = found[CameraId("gate")]
-    assert (one.event_id, one.score) == (gate.id, gate.peak_score)
+    assert (one.event_id, one.score, one.path) == (gate.id, gate.peak_score, way)
+    assert get_event(database, gate.id).path == way
+    assert [said.path for said in found[CameraId("yard")]] == [()]
     assert (one.x * gate.frame_width, one.y * gate.frame_height) == pytest.approx((gate.peak_x, gate.peak_y))
     assert judgements(database, later_utc(AT, 400 * 86_400)) == {}
     assert undo_feedback(database, gate.id, actor="lee", at=later_utc(AT, 2))

@@ -1,10 +1,12 @@
 """Lessons: what was called normal lowers the score at that place, no more than was said, and nowhere else."""
 
+import msgspec
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.events.judgements import Judgement, attribute_of
+from core.events.judgements import Judgement, alike, attribute_of
+from core.events.model import Place
 from core.ids import EventId
 from core.wire.messages import ScoreReply
 from workers.camera.lessons import MOST, Lessons
@@ -63,6 +65,25 @@ def test_another_attribute_is_forgiven_by_half_and_another_type_not_at_all():
 def test_reasons_are_alike_whatever_was_measured():
     assert attribute_of(SPEED) == attribute_of("12 x the usual speed here") == "the usual speed here"
     assert attribute_of("movement where there is usually none") == "movement where there is usually none"
+
+
+def test_reasons_are_alike_where_one_of_the_things_that_were_unusual_is():
+    one, two = (attribute_of(text) for text in (f"{SPEED}; 1.8 x the usual size here", "4 x the usual size here"))
+    assert alike(one, two)
+    assert not alike(two, attribute_of(SPEED))
+    rare, rarer = (f"looks unlike what is usually here (1 in {n:,})" for n in (1234, 1_234_567_890))
+    assert attribute_of(rare) == attribute_of(rarer)
+    assert not alike(attribute_of(rare), attribute_of(SPEED))
+
+
+def test_what_moved_and_was_called_normal_is_so_all_along_its_way():
+    """A cyclist is most unusual at one place, and the next one at another."""
+    way = tuple(Place(x=n / 10, y=0.5, score=2.0 + n / 5) for n in range(1, 10))
+    lessons = Lessons([msgspec.structs.replace(judged(0.9, 0.5, 3.8), path=way)], "motion_stats")
+    for x, score in ((0.12, 2.2), (0.5, 3.0), (0.9, 3.8)):
+        assert lessons.apply(reply((x, 0.5, score)), ASPECT).score < 0.5
+    assert lessons.apply(reply((0.12, 0.5, 4.2)), ASPECT).score >= 1.9
+    assert lessons.apply(reply((0.5, 0.95, 3.0)), ASPECT).score == 3.0
 
 
 PLACE = st.floats(0.01, 0.99)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from core.config import TrackerConfig
 from core.events import AnomalyEvent, EventState, Severity
-from core.events.tracker import PLACES, EventTracker, Observation, severity_of
+from core.events.tracker import MOST_PLACES, PATH_STEP, PLACES, EventTracker, Observation, severity_of
 from core.ids import CameraId, NodeId
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -99,6 +99,23 @@ def test_what_goes_on_at_a_place_opens_when_it_has_cooled_down_and_tells_its_who
     _, second = closed(run(scores, COOLING, place=100.0))
     assert second.begin_s == 3.1
     assert second.end_s - second.begin_s > 14
+
+
+def test_an_event_tells_its_way_in_few_places_that_lie_apart():
+    tracker, out = make_tracker(PLAIN), []
+    for index in range(100):  # 10 px a frame, most unusual half way
+        out += tracker.observe(seen(index, 3.0 - abs(index - 30) / 50 if index < 60 else 0.0, 10.0 * index))
+    [*_, whole] = closed(out + tracker.finish())
+    assert 10 <= len(whole.path) <= 60 * 10 / 36 + 1
+    places = sorted(whole.path, key=lambda one: one.x)
+    assert all((b.x - a.x) * 640 >= PATH_STEP * 360 - 1 for a, b in itertools.pairwise(places))
+    assert max(one.score for one in places) == 3.0
+    assert places[0].x * 640 < 10
+    assert 520 < places[-1].x * 640 < 600
+    again, out = make_tracker(PLAIN), []
+    for index in range(500):
+        out += again.observe(seen(index, 3.0, 40.0 * index))
+    assert all(len(one.path) <= MOST_PLACES for one in out)
 
 
 def test_what_lasts_is_more_severe():

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from core.events.judgements import Judgement, attribute_of
+from core.events.judgements import Judgement, alike, attribute_of
+from core.events.model import Place
 from core.wire.messages import ScoreReply
 
 __all__ = ["Lessons"]
@@ -75,10 +76,11 @@ class Lessons:
             x = (np.arange(columns, dtype=np.float32)[None, :] + 0.5) / columns
             forgiven = np.zeros((rows, columns), np.float32)
             for one in self._normal:
-                distance = np.hypot((x - one.x) * aspect, y - one.y)
-                share = np.clip((FAR - distance) / (FAR - NEAR), 0.0, 1.0)
-                share *= 1.0 if one.attribute == attribute else OTHER_ATTRIBUTE
-                forgiven = np.maximum(forgiven, share * min(one.score, MOST))
+                share = 1.0 if alike(one.attribute, attribute) else OTHER_ATTRIBUTE
+                for place in (Place(one.x, one.y, one.score), *one.path):
+                    distance = np.hypot((x - place.x) * aspect, y - place.y)
+                    near = np.clip((FAR - distance) / (FAR - NEAR), 0.0, 1.0)
+                    forgiven = np.maximum(forgiven, near * (share * min(place.score, MOST)))
             if len(self._forgiven) > 64:
                 self._forgiven.clear()
             self._forgiven[key] = forgiven.astype(np.float32)

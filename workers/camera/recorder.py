@@ -315,7 +315,7 @@ class EventRecorder:
     def _ask_analysis(self, kept: _Kept, zones: Sequence[Zone], attempt: int = 0) -> None:
         evidence = self._evidence(kept, zones)
         kept.asked_s, kept.asked_score = kept.event.end_s, kept.event.peak_score
-        slim = msgspec.structs.replace(kept.event, steps=(), media=())
+        slim = msgspec.structs.replace(kept.event, steps=(), media=(), path=())
         request = AnalyzeRequest(event=slim, evidence=evidence, flow=self._job.camera.settings.flow, attempt=attempt)
         request_id = self._inference.send(request, self._config.vlm.hard_s)
         self._analyses[request_id] = kept.event.id

@@ -12,6 +12,7 @@ __all__ = [
     "CounterRow",
     "EventAnalysisRow",
     "EventMediaRow",
+    "EventPathRow",
     "EventRow",
     "EventStepRow",
     "FeedbackRow",
@@ -118,6 +119,15 @@ class EventAnalysisRow(Base):
     status: Mapped[str] = mapped_column(String(16))
     needs_review: Mapped[bool] = mapped_column(Boolean)
     data: Mapped[dict[str, Any]] = mapped_column(Json)
+
+
+class EventPathRow(Base):
+    """Where an event was unusual while it went on: core.events.model.Place, three numbers each."""
+
+    __tablename__ = "event_paths"
+
+    event_id: Mapped[str] = mapped_column(ForeignKey("events.id", ondelete="CASCADE"), primary_key=True)
+    places: Mapped[list[Any]] = mapped_column(Json)
 
 
 class EventStepRow(Base):
