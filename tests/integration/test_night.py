@@ -98,10 +98,8 @@ def go_back(config, monkeypatch, capsys):
         assert (table.count("night"), table.count("day"), table.count("in use")) == (2, 2, 2)
         assert "day" not in haetae("camera", "versions", "gate", "--light", "night")
     with engine.connect() as connection:
-        rows = connection.execute(
-            select(AuditRow.actor, AuditRow.detail).where(AuditRow.action == "camera.version_used")
-        )
-        audited = [(row.actor, row.detail) for row in rows.order_by(AuditRow.at)]
+        query = select(AuditRow.actor, AuditRow.detail).where(AuditRow.action == "camera.version_used")
+        audited = [(row.actor, row.detail) for row in connection.execute(query.order_by(AuditRow.at))]
     engine.dispose()
     assert [detail for _, detail in audited] == [{"version": n, "light": "night"} for n in (1, 2, 1)]
     assert audited[0][0] == "kim"
