@@ -19,10 +19,11 @@ def test_the_frame_bench_runs_and_accepts_no_torn_frame():
     assert found["cameras_16"]["frames"] > 0
     assert found["cameras_64"]["frames"] > 0
     assert found["wake_p50_over_zmq"] > 0
+    assert found["wake_p50_over_bare"] > 0
     for size in ("1080p_i420", "720p_i420", "720p_bgr"):
         assert found[size]["publish_over_memcpy"] > 0
     measured = found["1080p_i420"]
-    for peer in ("queue", "zmq", "iceoryx2", "segment_per_frame"):
+    for peer in ("queue", "zmq", "iceoryx2", "iceoryx2_keeping", "segment_per_frame"):
         assert peer in measured.get("skipped", {}) or measured[f"fps_over_{peer}"] > 0
 
 
