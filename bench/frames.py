@@ -1,24 +1,33 @@
 """What the frame bus costs, beside a bare memcpy and beside its peers, and whether a torn frame ever passes.
 
-    python -m bench.frames [--json] [--quick]
+    python -m bench.frames [--json] [--quick] [PART...]
 
 `publish_over_memcpy` compares, in this very run and turn by turn over the same slots, writing a frame through the
 ring (the doorbell apart: nobody listens) with np.copyto of the same frame into a slot.
 
 `fps_over_*` and `cpu_over_*` compare bringing frames from one process to another as fast as it goes, with every other
 way that there is (see bench.transports), in rounds that take turns. The peers are installed by `pip install
-.[bench]`; one that is not is left out, with the reason under `skipped`. `wake_*` is from publishing a small frame to
-having it in another process, a thousand times a second, with ZeroMQ's smallest messages in turn. `cameras_16` and
-`cameras_64` are whole systems at 15 frames/s, four processes of cameras and one reader of all.
+.[bench]`; one that is not is left out, with the reason under `skipped`.
+
+`wake_*` is from publishing a small frame to having it in another process, a thousand times a second. In turn with it
+go ZeroMQ's smallest messages, and `bare`: one byte in a pipe, and the time in shared memory, which is the least that
+waking a process takes from Python. `wake_bare_p50_over_zmq` is what `wake_p50_over_zmq` can be at best.
+
+`cameras_16` and `cameras_64` are whole systems at 15 frames/s, four processes of cameras and one reader of all.
+
+Each size, `tear`, `wake` and each fleet is a part that can be measured alone.
 """
 
 import argparse
 import json
+import mmap
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +148,7 @@ def tear(run_dir: Path, seconds: float) -> dict[str, int]:
 
 
 WAKER = """
-import sys, time
+import mmap, os, sys, time
 from pathlib import Path
 import zmq
 from core.frames import FrameFormat, RingWriter
@@ -147,6 +156,9 @@ run, count, every = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
 ring = RingWriter.create(run, "waker", "main", FrameFormat(64, 48), 6)
 socket = zmq.Context().socket(zmq.PUSH)
 socket.bind(f"ipc://{run / 'waker.sock'}")
+with (run / "waker.words").open("r+b") as file:
+    words = memoryview(mmap.mmap(file.fileno(), 16)).cast("Q")
+pipe = os.open(run / "waker.pipe", os.O_WRONLY)
 print("ready", flush=True)
 while way := sys.stdin.readline().strip():
     for _ in range(count):
@@ -155,6 +167,10 @@ while way := sys.stdin.readline().strip():
         if way == "ring":
             with ring.write(0.0, stamp, 0):
                 pass
+        elif way == "bare":
+            words[0] = stamp
+            words[1] += 1
+            os.write(pipe, b"!")
         else:
             socket.send(stamp.to_bytes(8, "little"))
 ring.close()
@@ -184,7 +200,13 @@ def _warm_up(one: Pair, seconds: float) -> int:
 
 
 def wake(run_dir: Path, rounds: int, count: int) -> dict[str, float]:
-    """Microseconds from publishing to having it, and their ratio to those of a ZeroMQ message."""
+    """Microseconds from publishing to having it, and their ratio to those of a ZeroMQ message and of a bare byte."""
+    words_path, pipe_path = run_dir / "waker.words", run_dir / "waker.pipe"
+    words_path.write_bytes(bytes(16))
+    os.mkfifo(pipe_path)
+    pipe = os.open(pipe_path, os.O_RDWR)
+    with words_path.open("r+b") as file:
+        words = memoryview(mmap.mmap(file.fileno(), 16)).cast("Q")
     waker = subprocess.Popen(
         [sys.executable, "-c", WAKER, str(run_dir), str(count), str(WAKE_S)],
         stdin=subprocess.PIPE,
@@ -196,26 +218,44 @@ def wake(run_dir: Path, rounds: int, count: int) -> dict[str, float]:
     reader = _open(run_dir, "waker")
     socket = zmq.Context.instance().socket(zmq.PULL)
     socket.connect(f"ipc://{run_dir / 'waker.sock'}")
-    ours: list[np.ndarray] = []
-    zmqs: list[np.ndarray] = []
+    ways = {
+        "ring": lambda: _ring_ages(bell, reader, count),
+        "zmq": lambda: _zmq_ages(socket, count),
+        "bare": lambda: _bare_ages(pipe, words, count),
+    }
+    ages: dict[str, list[np.ndarray]] = {way: [] for way in ways}
     for _ in range(rounds):
-        _go(waker, "ring")
-        ours.append(_ring_ages(bell, reader, count))
-        _go(waker, "zmq")
-        zmqs.append(_zmq_ages(socket, count))
+        for way, measured in ways.items():
+            _go(waker, way)
+            ages[way].append(measured())
     assert waker.stdin
     waker.stdin.close()
     waker.wait(10)
     reader.close()
     bell.close()
     socket.close(0)
-    p50, p99 = np.percentile(np.concatenate(ours), [50, 99])
-    ratios = [float(np.median(mine) / np.median(its)) for mine, its in zip(ours, zmqs, strict=True)]
+    os.close(pipe)
+    p50, p99 = np.percentile(np.concatenate(ages["ring"]), [50, 99])
+    medians = {way: np.array([np.median(of_round) for of_round in found]) for way, found in ages.items()}
     return {
         "wake_p50_us": float(p50) / 1e3,
         "wake_p99_us": float(p99) / 1e3,
-        "wake_zmq_p50_us": float(np.median(np.concatenate(zmqs))) / 1e3,
-    } | spread("wake_p50_over_zmq", ratios)
+        "wake_zmq_p50_us": float(np.median(np.concatenate(ages["zmq"]))) / 1e3,
+        "wake_bare_p50_us": float(np.median(np.concatenate(ages["bare"]))) / 1e3,
+        **spread("wake_p50_over_zmq", (medians["ring"] / medians["zmq"]).tolist()),
+        **spread("wake_p50_over_bare", (medians["ring"] / medians["bare"]).tolist()),
+        **spread("wake_bare_p50_over_zmq", (medians["bare"] / medians["zmq"]).tolist()),
+    }
+
+
+def _bare_ages(pipe: int, words: memoryview, count: int) -> np.ndarray:
+    """As with the ring, what comes while it is looked is looked at once."""
+    ages: list[int] = []
+    until = words[1] + count
+    while words[1] < until:
+        os.read(pipe, 64)
+        ages.append(time.monotonic_ns() - words[0])
+    return np.array(ages)
 
 
 def _ring_ages(bell: Doorbell, reader: RingReader, count: int) -> np.ndarray:
@@ -331,20 +371,28 @@ def _go(process: "subprocess.Popen[str]", word: str = "go") -> None:
     process.stdin.flush()
 
 
-def measure(*, quick: bool) -> dict[str, Any]:
+PARTS = (*SIZES, "tear", "wake", *FLEETS)
+
+
+def measure(*, quick: bool, parts: Collection[str] = PARTS) -> dict[str, Any]:
     """All figures by name; `quick` is a few seconds, for CI, with one size and one round of the peers."""
+    found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="haetae-bench-") as folder:
         run_dir = Path(folder)
         try:
-            found: dict[str, Any] = {
-                name: publish_over_memcpy(run_dir, fmt, 40 if quick else 200) for name, fmt in SIZES.items()
-            }
+            for name, fmt in SIZES.items():
+                if name in parts:
+                    found[name] = publish_over_memcpy(run_dir, fmt, 40 if quick else 200)
             for name, fmt in list(SIZES.items())[:: 3 if quick else 1]:
-                found[name] |= compare_peers(run_dir, fmt, 1 if quick else 7, 0.1 if quick else 0.5)
-            found |= tear(run_dir, 1.0 if quick else 5.0)
-            found |= wake(run_dir, 1 if quick else 7, 300 if quick else 1000)
+                if name in parts:
+                    found[name] |= compare_peers(run_dir, fmt, 1 if quick else 7, 0.1 if quick else 0.5)
+            if "tear" in parts:
+                found |= tear(run_dir, 1.0 if quick else 5.0)
+            if "wake" in parts:
+                found |= wake(run_dir, 1 if quick else 7, 300 if quick else 1000)
             for name, (cameras, fmt) in FLEETS.items():
-                found[name] = fleet(run_dir, cameras, fmt, 2 if quick else 10)
+                if name in parts:
+                    found[name] = fleet(run_dir, cameras, fmt, 2 if quick else 10)
         finally:
             sweep(run_dir)
     return found
@@ -352,38 +400,51 @@ def measure(*, quick: bool) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"only these: {', '.join(PARTS)}")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--quick", action="store_true", help="a few seconds, less precise")
     args = parser.parse_args()
-    found = measure(quick=args.quick)
-    if args.json:
-        print(json.dumps(found))
-        return
+    if unknown := set(args.parts) - set(PARTS):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    found = measure(quick=args.quick, parts=args.parts or PARTS)
+    print(json.dumps(found) if args.json else "\n".join(told(found)))
+
+
+def told(found: dict[str, Any]) -> list[str]:
+    """The figures in words."""
+    lines: list[str] = []
     for name in SIZES:
-        row = found[name]
-        spread = f"{row['publish_over_memcpy_q1']:.3f} to {row['publish_over_memcpy_q3']:.3f}"
-        times = f"publish {row['publish_us']:6.0f} us  memcpy {row['memcpy_us']:6.0f} us"
-        print(f"{name:<11} {times}  ratio {row['publish_over_memcpy']:.3f} ({spread})")
-        for peer in TRANSPORTS:
-            if f"fps_{peer}" in row and peer != "ring":
-                print(
-                    f"{'':<11} {row['fps_ring']:.0f} frames/s, {row[f'fps_over_{peer}']:.2f} times {peer}, "
-                    f"with {row[f'cpu_over_{peer}']:.2f} of its CPU time a frame"
-                )
-        for peer, reason in row.get("skipped", {}).items():
-            print(f"{'':<11} {peer} skipped: {reason}")
-    torn = f"rejected {found['torn_rejected']}, good {found['accepted']}"
-    print(f"torn frames accepted {found['torn_accepted']} ({torn})")
-    print(
-        f"published to seen p50 {found['wake_p50_us']:.1f} us, p99 {found['wake_p99_us']:.0f} us, "
-        f"{found['wake_p50_over_zmq']:.3f} of a ZeroMQ message's p50"
-    )
-    for name, (cameras, fmt) in FLEETS.items():
-        row = found[name]
-        print(
-            f"{cameras} cameras of {fmt.width}x{fmt.height} at {FPS} frames/s: age p50 {row['age_p50_ms']:.3f} ms, "
-            f"p99 {row['age_p99_ms']:.3f} ms, seen {row['seen_share']:.4f}"
+        lines += _size_told(name, found[name]) if name in found else []
+    if "torn_accepted" in found:
+        seen = f"rejected {found['torn_rejected']}, good {found['accepted']}"
+        lines.append(f"torn frames accepted {found['torn_accepted']} ({seen})")
+    if "wake_p50_us" in found:
+        lines.append(
+            f"published to seen p50 {found['wake_p50_us']:.1f} us, p99 {found['wake_p99_us']:.0f} us, "
+            f"{found['wake_p50_over_zmq']:.3f} of a ZeroMQ message's p50 (a bare byte: "
+            f"{found['wake_bare_p50_over_zmq']:.3f}), {found['wake_p50_over_bare']:.2f} times a bare byte's"
         )
+    for name, (cameras, fmt) in FLEETS.items():
+        if row := found.get(name):
+            lines.append(
+                f"{cameras} cameras of {fmt.width}x{fmt.height} at {FPS} frames/s: age p50 {row['age_p50_ms']:.3f} "
+                f"ms, p99 {row['age_p99_ms']:.3f} ms, seen {row['seen_share']:.4f}"
+            )
+    return lines
+
+
+def _size_told(name: str, row: dict[str, Any]) -> list[str]:
+    spread = f"{row['publish_over_memcpy_q1']:.3f} to {row['publish_over_memcpy_q3']:.3f}"
+    times = f"publish {row['publish_us']:6.0f} us  memcpy {row['memcpy_us']:6.0f} us"
+    lines = [f"{name:<11} {times}  ratio {row['publish_over_memcpy']:.3f} ({spread})"]
+    lines += [
+        f"{'':<11} {row['fps_ring']:.0f} frames/s, {row[f'fps_over_{peer}']:.2f} times {peer}, "
+        f"with {row[f'cpu_over_{peer}']:.2f} of its CPU time a frame"
+        for peer in TRANSPORTS
+        if f"fps_{peer}" in row and peer != "ring"
+    ]
+    lines += [f"{'':<11} {peer} skipped: {reason}" for peer, reason in row.get("skipped", {}).items()]
+    return lines
 
 
 if __name__ == "__main__":

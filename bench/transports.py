@@ -167,7 +167,7 @@ class ZmqConsumer:
 # ---- iceoryx2, its pool tuned to as many slots
 
 
-def _iceoryx(shared: Shared) -> tuple[Any, Any, Any]:
+def _iceoryx(shared: Shared, history: int) -> tuple[Any, Any, Any]:
     iox2: Any = importlib.import_module("iceoryx2")
     iox2.set_log_level(iox2.LogLevel.Error)
     node = iox2.NodeBuilder.new().create(iox2.ServiceType.Ipc)
@@ -176,7 +176,8 @@ def _iceoryx(shared: Shared) -> tuple[Any, Any, Any]:
         .publish_subscribe(iox2.Slice[ctypes.c_uint8])
         .max_publishers(1)
         .max_subscribers(1)
-        .subscriber_max_buffer_size(AHEAD)
+        .subscriber_max_buffer_size(max(AHEAD, history))
+        .history_size(history)
         .subscriber_max_borrowed_samples(1)
         .enable_safe_overflow(False)
         .open_or_create()
@@ -186,8 +187,11 @@ def _iceoryx(shared: Shared) -> tuple[Any, Any, Any]:
 
 
 class IceoryxProducer:
+    history = 0
+    """Older frames that a reader may still ask for."""
+
     def __init__(self, shared: Shared) -> None:
-        iox2, pixels, self._kept = _iceoryx(shared)
+        iox2, pixels, self._kept = _iceoryx(shared, self.history)
         self._size = shared.fmt.nbytes
         self._shared = shared
         self._publisher = (
@@ -212,8 +216,10 @@ class IceoryxProducer:
 
 
 class IceoryxConsumer:
+    history = 0
+
     def __init__(self, shared: Shared) -> None:
-        iox2, pixels, self._kept = _iceoryx(shared)
+        iox2, pixels, self._kept = _iceoryx(shared, self.history)
         self._credits, self._size = shared.credits, shared.fmt.nbytes
         self._subscriber = pixels.subscriber_builder().create()
         self._listener = self._kept[1].listener_builder().create()
@@ -231,6 +237,17 @@ class IceoryxConsumer:
     def close(self) -> None:
         self._subscriber.delete()
         self._listener.delete()
+
+
+# ---- iceoryx2 that keeps as many older frames as the ring does, instead of filling the same slot again
+
+
+class KeepingIceoryxProducer(IceoryxProducer):
+    history = SLOTS - 1
+
+
+class KeepingIceoryxConsumer(IceoryxConsumer):
+    history = SLOTS - 1
 
 
 # ---- a segment for each slot, opened and closed for each frame, its name sent through a queue
@@ -282,13 +299,14 @@ TRANSPORTS: dict[str, tuple[type[Any], type[Any]]] = {
     "queue": (QueueProducer, QueueConsumer),
     "zmq": (ZmqProducer, ZmqConsumer),
     "iceoryx2": (IceoryxProducer, IceoryxConsumer),
+    "iceoryx2_keeping": (KeepingIceoryxProducer, KeepingIceoryxConsumer),
     "segment_per_frame": (SegmentProducer, SegmentConsumer),
 }
 
 
 def missing(name: str) -> str:
     """Why this way cannot be measured here; "" where it can."""
-    if name != "iceoryx2":
+    if not name.startswith("iceoryx2"):
         return ""
     try:
         importlib.import_module("iceoryx2")

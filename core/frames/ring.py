@@ -13,7 +13,6 @@ import hashlib
 import os
 import secrets
 import time
-from collections.abc import Generator
 from pathlib import Path
 from typing import Literal, cast
 
@@ -23,7 +22,7 @@ import numpy.typing as npt
 
 from core.errors import BusError, FrameGone
 from core.frames import segments
-from core.frames.doorbell import Ringer, fence
+from core.frames.doorbell import Ringer, fence, sweep_bells
 from core.ids import CameraId
 from core.wire.messages import FrameRef
 
@@ -200,11 +199,8 @@ class RingWriter:
         self._lock_fd = lock_fd
         self._map = _Mapped(info, writable=True)
         self._ringer = Ringer(run_dir)
-        self._seq = 0
-        self._slot = -1
-        self._published = self._abandoned = self._overrun = 0
         self.info = info
-        self._writing = _Writing(self)
+        self._writing = _Writing(self._map, self._ringer)
         words = self._map.words
         words[_EPOCH], words[_SLOTS], words[_STRIDE], words[_HEAD] = info.epoch, info.n_slots, _stride(info.format), 0
         fence()
@@ -265,60 +261,17 @@ class RingWriter:
         Leaving the block publishes it and rings, an exception leaves it unpublished. `media_s` is the source's time,
         `captured_ns` monotonic, `captured_at_ns` UTC.
         """
-        return self._writing.stamped(media_s, captured_ns, captured_at_ns)
+        writing = self._writing
+        writing.stamp = (media_s, captured_ns, captured_at_ns)
+        return writing
 
     @property
     def watched(self) -> bool:
         """Whether a reader wants every frame, not only those that are analysed."""
         return self._map.words[_WATCHED_UNTIL] > time.monotonic_ns()
 
-    def begin(self) -> tuple[int, int]:
-        """For `_Writing`: marks a slot as being written; its number, and the seq of the frame to come."""
-        number, seq = self._next_slot(), self._seq + 1
-        self._map.slot_words[number][_SEQ] = 2 * seq - 1
-        fence()
-        return number, seq
-
-    def slot(self, number: int, seq: int) -> Slot:
-        info = self.info
-        return Slot(self._map.pixels[number], FrameRef(info.camera_id, info.stream, info.epoch, seq))
-
-    def publish(self, number: int, seq: int, media_s: float, captured_ns: int, captured_at_ns: int) -> None:
-        """For `_Writing`: from now on this is the newest frame."""
-        slot, words = self._map.slot_words[number], self._map.words
-        slot[_CAPTURED], slot[_CAPTURED_AT] = captured_ns, captured_at_ns
-        self._map.slot_media[number][_MEDIA] = media_s
-        fence()
-        slot[_SEQ] = 2 * seq
-        words[_BEAT] = time.monotonic_ns()
-        words[_HEAD] = seq << _SLOT_BITS | number
-        self._seq, self._slot = seq, number
-        self._published += 1
-        fence()
-        self._ringer.ring()
-
-    def abandon(self) -> None:
-        self._abandoned += 1
-
-    def _next_slot(self) -> int:
-        n_slots = self.info.n_slots
-        following = (self._slot + 1) % n_slots
-        if self._map.words[_LEASED_UNTIL] < time.monotonic_ns():
-            return following
-        leased = self._leased()
-        for step in range(1, n_slots):
-            number = (self._slot + step) % n_slots
-            if self._map.slot_words[number][_SEQ] // 2 not in leased:
-                return number
-        self._overrun += 1
-        return following
-
-    def _leased(self) -> set[int]:
-        words, now = self._map.words, time.monotonic_ns()
-        return {words[at] for at in _lease_rows(_LEASES) if now < words[at + 1]}
-
     def statistics(self) -> WriterStatistics:
-        return WriterStatistics(self._published, self._abandoned, self._overrun)
+        return self._writing.statistics()
 
     def close(self) -> None:
         """Takes the ring away; readers that have it mapped see that it is no longer current."""
@@ -334,28 +287,120 @@ class RingWriter:
 
 
 class _Writing:
-    """The block in which a slot is filled; made once, since a frame is published in a few microseconds."""
+    """The block in which a slot is filled; made once, and with few calls: a frame is published in a few microseconds,
+    and a reader waits for each of them.
+    """
 
-    __slots__ = ("_frame", "_stamp", "_writer")
+    __slots__ = (
+        "_abandoned",
+        "_key",
+        "_map",
+        "_n_slots",
+        "_number",
+        "_overrun",
+        "_published",
+        "_ringer",
+        "_seq",
+        "_slot",
+        "stamp",
+    )
 
-    def __init__(self, writer: RingWriter) -> None:
-        self._writer = writer
-        self._stamp = (0.0, 0, 0)
-        self._frame = (0, 0)
-
-    def stamped(self, media_s: float, captured_ns: int, captured_at_ns: int) -> "_Writing":
-        self._stamp = (media_s, captured_ns, captured_at_ns)
-        return self
+    def __init__(self, mapped: "_Mapped", ringer: Ringer) -> None:
+        info = mapped.info
+        self._map, self._ringer = mapped, ringer
+        self._key, self._n_slots = (info.camera_id, info.stream, info.epoch), info.n_slots
+        self._seq, self._slot, self._number = 0, -1, 0
+        self._published = self._abandoned = self._overrun = 0
+        self.stamp: tuple[float, int, int] = (0.0, 0, 0)
+        """Of the frame: the source's time, and when it was captured, monotonic and UTC."""
 
     def __enter__(self) -> Slot:
-        self._frame = self._writer.begin()
-        return self._writer.slot(*self._frame)
+        """Marks a slot as being written."""
+        self._number = number = self._next_slot()
+        seq = self._seq + 1
+        self._map.slot_words[number][_SEQ] = 2 * seq - 1
+        fence()
+        return Slot(self._map.pixels[number], FrameRef(*self._key, seq))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if kind is None:
-            self._writer.publish(*self._frame, *self._stamp)
-        else:
-            self._writer.abandon()
+        """From now on this is the newest frame, unless it failed."""
+        if kind is not None:
+            self._abandoned += 1
+            return
+        number, words = self._number, self._map.words
+        slot = self._map.slot_words[number]
+        self._map.slot_media[number][_MEDIA], slot[_CAPTURED], slot[_CAPTURED_AT] = self.stamp
+        self._seq = seq = self._seq + 1
+        self._slot = number
+        fence()
+        slot[_SEQ] = 2 * seq
+        words[_BEAT] = now_ns = time.monotonic_ns()
+        words[_HEAD] = seq << _SLOT_BITS | number
+        fence()
+        self._ringer.ring(now_ns)
+        self._published += 1
+
+    def _next_slot(self) -> int:
+        following = (self._slot + 1) % self._n_slots
+        until_ns = self._map.words[_LEASED_UNTIL]
+        if not until_ns or until_ns < time.monotonic_ns():
+            return following
+        leased = self._leased()
+        for step in range(1, self._n_slots):
+            number = (self._slot + step) % self._n_slots
+            if self._map.slot_words[number][_SEQ] // 2 not in leased:
+                return number
+        self._overrun += 1
+        return following
+
+    def _leased(self) -> set[int]:
+        words, now = self._map.words, time.monotonic_ns()
+        return {words[at] for at in _lease_rows(_LEASES) if now < words[at + 1]}
+
+    def statistics(self) -> WriterStatistics:
+        return WriterStatistics(self._published, self._abandoned, self._overrun)
+
+
+class _Reads:
+    """Counters of a reader."""
+
+    __slots__ = ("gone", "good", "torn")
+
+    def __init__(self) -> None:
+        self.good = self.torn = self.gone = 0
+
+
+class _Reading:
+    """The block in which a frame is read."""
+
+    __slots__ = ("_map", "_reads", "_ref", "_words")
+
+    def __init__(self, mapped: "_Mapped", reads: _Reads, ref: FrameRef) -> None:
+        self._map, self._reads, self._ref = mapped, reads, ref
+
+    def __enter__(self) -> Frame:
+        mapped, ref = self._map, self._ref
+        seq = ref.seq
+        if ref.epoch == mapped.info.epoch:
+            for number, words in enumerate(mapped.slot_words):
+                if words[_SEQ] == 2 * seq:
+                    fence()
+                    self._words = words
+                    media_s = mapped.slot_media[number][_MEDIA]
+                    return Frame(mapped.pixels[number], seq, media_s, words[_CAPTURED], words[_CAPTURED_AT])
+        self._reads.gone += 1
+        raise FrameGone(f"frame {seq} of {ref.camera_id}/{ref.stream} is gone")
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if kind is not None:
+            return
+        ref = self._ref
+        fence()
+        if self._words[_SEQ] != 2 * ref.seq:
+            self._reads.torn += 1
+            self._map.words[_TORN] += 1
+            raise FrameGone(f"frame {ref.seq} of {ref.camera_id}/{ref.stream} was overwritten while it was read")
+        self._reads.good += 1
 
 
 def _lease_rows(count: int) -> range:
@@ -373,7 +418,7 @@ class RingReader:
         self._map = _Mapped(info, writable=False)
         if self._map.words[_MAGIC_WORD] != _MAGIC or self._map.words[_EPOCH] != info.epoch:
             raise BusError(f"{info.segment} is no ring of this version")
-        self._read = self._torn = self._gone = self._denied = 0
+        self._reads, self._denied = _Reads(), 0
 
     @classmethod
     def open(cls, run_dir: Path, camera_id: CameraId, stream: str) -> "RingReader":
@@ -396,35 +441,11 @@ class RingReader:
         head = self._map.words[_HEAD]
         return FrameRef(self.info.camera_id, self.info.stream, self.info.epoch, head >> _SLOT_BITS) if head else None
 
-    def _find(self, ref: FrameRef) -> int:
-        if ref.epoch == self.info.epoch:
-            for number, words in enumerate(self._map.slot_words):
-                if words[_SEQ] == 2 * ref.seq:
-                    return number
-        self._gone += 1
-        raise FrameGone(f"frame {ref.seq} of {ref.camera_id}/{ref.stream} is gone")
-
-    @contextlib.contextmanager
-    def read(self, ref: FrameRef) -> Generator[Frame]:
-        """The frame in place. Raises FrameGone at once, or at the end where it was overwritten meanwhile:
-        then nothing that was made from it may be used.
+    def read(self, ref: FrameRef) -> _Reading:
+        """`with reader.read(ref) as frame`: the frame in place. Raises FrameGone at once, or at the end where it was
+        overwritten meanwhile: then nothing that was made from it may be used.
         """
-        number = self._find(ref)
-        words = self._map.slot_words[number]
-        fence()
-        yield Frame(
-            self._map.pixels[number],
-            ref.seq,
-            self._map.slot_media[number][_MEDIA],
-            words[_CAPTURED],
-            words[_CAPTURED_AT],
-        )
-        fence()
-        if words[_SEQ] != 2 * ref.seq:
-            self._torn += 1
-            self._map.words[_TORN] += 1
-            raise FrameGone(f"frame {ref.seq} of {ref.camera_id}/{ref.stream} was overwritten while it was read")
-        self._read += 1
+        return _Reading(self._map, self._reads, ref)
 
     def copy(self, ref: FrameRef, out: Pixels | None = None) -> Pixels:
         """A copy of the frame's pixels, into `out` where given; raises FrameGone."""
@@ -465,9 +486,8 @@ class RingReader:
     def statistics(self) -> ReaderStatistics:
         beat = self._map.words[_BEAT]
         age = (time.monotonic_ns() - beat) / 1e9 if beat else float("inf")
-        return ReaderStatistics(
-            self._read, self._torn, self._gone, self._denied, age, self._map.words[_TORN], self._map.words[_DENIED]
-        )
+        reads, words = self._reads, self._map.words
+        return ReaderStatistics(reads.good, reads.torn, reads.gone, self._denied, age, words[_TORN], words[_DENIED])
 
     def close(self) -> None:
         self._map.close()
@@ -480,11 +500,9 @@ class RingSet:
         self._run_dir = run_dir
         self._readers: dict[tuple[str, str], RingReader] = {}
 
-    @contextlib.contextmanager
-    def read(self, ref: FrameRef) -> Generator[Frame]:
+    def read(self, ref: FrameRef) -> _Reading:
         """As RingReader.read, of whichever ring `ref` names; raises FrameGone."""
-        with self._reader(ref).read(ref) as frame:
-            yield frame
+        return self._reader(ref).read(ref)
 
     def _reader(self, ref: FrameRef) -> RingReader:
         key = (ref.camera_id, ref.stream)
@@ -546,7 +564,8 @@ def mappers(info: RingInfo) -> list[int]:
 
 
 def sweep(run_dir: Path) -> list[str]:
-    """Removes what dead writers left in this run folder and in /dev/shm; returns the segments' names."""
+    """Removes what dead processes left in this run folder and in /dev/shm; returns the segments' names."""
+    sweep_bells(run_dir)
     kept: set[str] = set()
     for path in (run_dir / "rings").glob("*.ring"):
         info = _read_registry(path)

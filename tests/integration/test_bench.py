@@ -19,10 +19,11 @@ def test_the_frame_bench_runs_and_accepts_no_torn_frame():
     assert found["cameras_16"]["frames"] > 0
     assert found["cameras_64"]["frames"] > 0
     assert found["wake_p50_over_zmq"] > 0
+    assert found["wake_p50_over_bare"] > 0
     for size in ("1080p_i420", "720p_i420", "720p_bgr"):
         assert found[size]["publish_over_memcpy"] > 0
     measured = found["1080p_i420"]
-    for peer in ("queue", "zmq", "iceoryx2", "segment_per_frame"):
+    for peer in ("queue", "zmq", "iceoryx2", "iceoryx2_keeping", "segment_per_frame"):
         assert peer in measured.get("skipped", {}) or measured[f"fps_over_{peer}"] > 0
 
 
@@ -140,6 +141,15 @@ def test_the_health_bench_runs_on_real_footage_and_calls_nothing_ordinary_a_faul
     found = json.loads(done.stdout)
     assert found["false_events"] == []
     assert found["named_in_time"] > 0.9
+
+
+def test_the_bench_of_detection_tells_what_a_frame_costs_by_how_many_cameras_there_are(ped2):
+    command = [sys.executable, "-m", "bench.vad", "--data", str(ped2), "--cameras", "--quick", "--type", "motion_stats"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stderr
+    (found,) = json.loads(done.stdout)
+    assert found["cameras_1"]["cost_over_one_camera"] == 1.0
+    assert all(found[f"cameras_{n}"]["fps"] > 0 for n in (1, 2, 4, 8, 16))
 
 
 def test_the_promise_bench_runs_and_promises_nothing_from_some_minutes():

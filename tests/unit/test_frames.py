@@ -1,6 +1,7 @@
 """The frame ring within one process: what is published is read, what is overwritten is refused."""
 
 import os
+import select
 import subprocess
 import sys
 import threading
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from core.errors import BusError, FrameGone, SegmentTooLarge
 from core.frames import Doorbell, FrameFormat, RingReader, RingSet, RingWriter, list_rings, sweep
@@ -217,6 +220,91 @@ def test_no_frame_waits_for_the_next_look_however_often_bell_and_reader_meet(con
     thread.join()
     reader.close()
     bell.close()
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(st.sampled_from(["publish", "wait", "hush", "answer"]), max_size=30))
+def test_whatever_was_published_since_the_last_notice_has_rung(config, writer, steps):
+    bell = Doorbell(config.run_dir, "reader")
+    writer._ringer._scan_at_ns = 0  # it would be found within a second
+    publish(writer, 0)
+    unseen, silent = True, False
+    for step in steps:
+        match step:
+            case "publish":
+                publish(writer, 1)
+                if not unseen:
+                    unseen, silent = True, False
+            case "wait":
+                assert bell.wait(0) or not unseen
+                unseen = False
+            case "hush":
+                bell.hush()
+                silent = True
+            case "answer":
+                bell.answer()
+                unseen, silent = False, True
+        readable = bool(select.select([bell], [], [], 0)[0])
+        assert readable or silent or not unseen, "who waits for the descriptor sleeps over a frame"
+        assert not (readable and silent), "it wakes its reader for what that has been told already"
+    bell.close()
+
+
+def test_the_bells_of_the_dead_are_swept_and_those_of_the_living_stay(config, writer):
+    living = Doorbell(config.run_dir, "living")
+    code = f"""
+import os
+from pathlib import Path
+from core.frames import Doorbell
+bell = Doorbell(Path({str(config.run_dir)!r}), "dead")
+os._exit(0)
+"""
+    subprocess.run([sys.executable, "-c", code], timeout=30, check=True)
+    bells = config.run_dir / "bells"
+    assert {path.name for path in bells.iterdir()} == {"dead.bell", "dead.word", "living.bell", "living.word"}
+    publish(writer, 1)
+    sweep(config.run_dir)
+    assert {path.name for path in bells.iterdir()} == {"living.bell", "living.word"}
+    assert living.wait(5)
+    publish(writer, 2)
+    assert living.wait(5)
+    living.close()
+    assert list(bells.iterdir()) == []
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(st.sampled_from(["publish", "fail"]), max_size=40), n_slots=st.integers(2, 7))
+def test_of_n_slots_the_last_frames_but_one_can_always_be_read(config, steps, n_slots):
+    writer = RingWriter.create(config.run_dir, GATE, "history", SMALL, n_slots)
+    reader = RingReader.open(config.run_dir, GATE, "history")
+    refs = []
+    for number, step in enumerate(steps):
+        if step == "publish":
+            refs.append((publish(writer, number), number))
+        else:
+            with pytest.raises(RuntimeError), writer.write(0, 0, 0) as slot:
+                slot.pixels[...] = 255
+                raise RuntimeError
+        for ref, value in refs[-(n_slots - 1) :]:
+            with reader.read(ref) as frame:
+                assert (frame.pixels == value).all()
+                assert frame.media_s == value / 10
+        for ref, _ in refs[:-n_slots]:
+            with pytest.raises(FrameGone), reader.read(ref):
+                pass
+    reader.close()
+    writer.close()
+
+
+def test_frames_are_read_within_one_another_and_errors_pass_through(config, writer):
+    first, second = publish(writer, 1), publish(writer, 2)
+    reader = RingReader.open(config.run_dir, GATE, "main")
+    with reader.read(first) as one, reader.read(second) as other:
+        assert (one.pixels[0, 0], other.pixels[0, 0]) == (1, 2)
+    with pytest.raises(ZeroDivisionError), reader.read(first):
+        raise ZeroDivisionError
+    assert reader.statistics().read == 2
+    reader.close()
 
 
 def test_closing_leaves_nothing_behind(config):
