@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import zmq
 from playwright.sync_api import Page, expect
 
 from core.cameras import Light, normality_id
@@ -19,6 +20,8 @@ from core.db.history import upsert_versions
 from core.db.rollup import roll_up_changes
 from core.ids import NodeId
 from core.security.permissions import Role
+from core.wire.messages import GetState, InferenceReply
+from core.wire.rpc import RequestClient
 from tests.api import OTHER, OWN, Site, run_api
 from tests.browser.conftest import log_in, picture
 from tests.events import make_event
@@ -307,6 +310,12 @@ def learned_twice(site: Site) -> Iterator[None]:
     with (config.logs_dir / "inference.log").open("ab") as log:
         process = spawn("inference", config=config, stderr=log)
     try:
+        with zmq.Context() as context:
+            client = RequestClient(context, config.endpoint("inference"), InferenceReply)
+            for light in Light:  # it has both loaded before the page asks
+                asked = GetState(vad_type=model.name, normality_id=normality_id(OWN, light))
+                assert client.call(asked, 40.0).state_version == 2
+            client.close()
         yield
     finally:
         process.terminate()
