@@ -97,12 +97,13 @@ def test_a_device_that_names_an_address_that_may_not_be_called_is_told_and_not_o
 @pytest.mark.usefixtures("here")
 def test_a_device_that_names_itself_is_offered_at_the_address_that_answered_and_no_name_is_looked_up(local):
     with OnvifCamera() as device:
-        port = urlsplit(device.url).port
+        port, replies = urlsplit(device.url).port, list[onvif.FoundAll]()
         device.join("lo", f"http://nobody-knows.invalid:{port}/onvif/device_service")
         answered = discovered(local, lambda one: True)[0].host
         networks = msgspec.structs.replace(local.networks, cameras=(answered,))
-        offered = discovered(msgspec.structs.replace(local, networks=networks), lambda one: True)
-    assert [one.url for one in offered] == [f"http://{answered}:{port}/onvif/device_service"]
+        allowed, look = msgspec.structs.replace(local, networks=networks), onvif.Find(wait_s=0.6, interface="lo")
+        until(lambda: replies.append(answer(look, allowed)) or replies[-1].devices, "it is offered")
+    assert [one.url for one in replies[-1].devices] == [f"http://{answered}:{port}/onvif/device_service"]
 
 
 @pytest.mark.usefixtures("here")
