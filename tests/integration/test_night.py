@@ -5,7 +5,6 @@ from pathlib import Path
 
 import av
 import numpy as np
-import pytest
 
 from core.cameras import CameraConfig
 from core.cameras.live import read_live
@@ -34,7 +33,6 @@ def film(path: Path, day_s: float, night_s: float) -> None:
         container.mux(stream.encode(None))
 
 
-@pytest.mark.timeout(180)
 def test_day_and_infra_red_have_a_state_each(config, tmp_path):
     video = tmp_path / "gate.mp4"
     film(video, 8, 10)
@@ -51,17 +49,15 @@ def test_day_and_infra_red_have_a_state_each(config, tmp_path):
             until("the manager beats", lambda: read_heartbeat(config.run_dir, "manager"))
             states = config.states_dir / "motion_stats"
             until("the day is learned", (states / "gate" / "current").exists)
-            until(
-                "it says that it sees by night", lambda: (live := read_live(config.run_dir, "gate")) and live.night, 60
-            )
-            until("the night is learned", (states / "gate--night" / "current").exists, 60)
+            until("it says that it sees by night", lambda: (live := read_live(config.run_dir, "gate")) and live.night)
+            until("the night is learned", (states / "gate--night" / "current").exists)
             camera_log = config.logs_dir / "camera-gate.log"
-            until("it finds its day again", lambda: '"day"' in camera_log.read_text(), 60)
+            until("it finds its day again", lambda: '"day"' in camera_log.read_text())
             until("and says so", lambda: (live := read_live(config.run_dir, "gate")) and not live.night)
             assert (states / "gate" / "current").read_text() == "1"
         finally:
             for role in ("manager", "inference", "logger"):
                 processes[role].terminate()
             for role in ("manager", "inference", "logger"):
-                processes[role].wait(30)
+                processes[role].wait(60)
     assert float((config.data_dir / "promises" / "gate.colour").read_text()) > 20
