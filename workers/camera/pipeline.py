@@ -215,6 +215,7 @@ class CameraPipeline:
             read_s=limits.read_s,
             addresses=lambda url: check_address(url, self._config),
             activity=activity,
+            hardware=limits.hardware_decoding,
             packets=packets,
             wanted=wanted,
             stopped=self._capture.stopped,
