@@ -43,7 +43,7 @@ ROLES = ("inference", "logger", "manager", "api", "notifier", "watchdog")
 SIGNALS = (signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM)
 APART_S = 30.0
 """The same process is not hit again within this: the flapping cool-down is tested apart."""
-GIVE_UP_S = 30.0
+GIVE_UP_S = 120.0
 START_S = 180.0
 FULL_S = 2.0
 REST_S = 10.0

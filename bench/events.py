@@ -194,7 +194,7 @@ def _send_all(endpoint: str, events: Sequence[AnomalyEvent]) -> None:
         while acknowledged < len(events):
             for client in clients:
                 while sent < len(events) and client.waiting < WINDOW:
-                    client.send(LogEvents(events=[events[sent]]), 30.0)
+                    client.send(LogEvents(events=[events[sent]]), 120.0)
                     sent += 1
             poller.poll(1000)
             for client in clients:
@@ -211,7 +211,7 @@ def _expect_ack(reply: object) -> None:
 
 
 def _wait_stored(engine: Engine, until: int) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while True:
         with engine.connect() as connection:
             if counter(connection, "events") >= until:
@@ -284,7 +284,7 @@ def measure_acks(logger: _Logger, seconds: float) -> dict[str, float]:
         while len(took) < count:
             due = min(count, int((time.perf_counter() - begun) * ACK_RATE) + 1)
             while sent < due:
-                sent_at[client.send(LogEvents(events=[events[sent]]), 30.0)] = time.perf_counter()
+                sent_at[client.send(LogEvents(events=[events[sent]]), 120.0)] = time.perf_counter()
                 sent += 1
             for request_id, reply in client.receive(0.0005):
                 _expect_ack(reply)

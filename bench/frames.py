@@ -51,6 +51,8 @@ SLOTS = 6
 FPS, PROCESSES = 15, 4
 FLEETS = {"cameras_16": (16, FrameFormat(1280, 720)), "cameras_64": (64, FrameFormat(320, 180))}
 WAKE_S = 0.001
+PATIENCE_S = 60.0
+"""So long it is waited for a frame that is overwritten while it is read, where a busy machine brings none together."""
 
 WRITERS = """
 import sys, time
@@ -131,8 +133,8 @@ def tear(run_dir: Path, seconds: float) -> dict[str, int]:
     accepted = rejected = torn = 0
     try:
         reader = _open(run_dir, "tearer")
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
+        begun = time.monotonic()
+        while (now := time.monotonic()) < begun + seconds or (now < begun + PATIENCE_S and not (accepted and rejected)):
             try:
                 with reader.read(reader.latest() or _wait_first(reader)) as frame:
                     uniform = frame.pixels.min() == frame.pixels.max() == frame.seq % 251

@@ -146,7 +146,7 @@ class Haetae(Way):
         self._wait()
 
     def _wait(self) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while read_heartbeat(self._config.run_dir, "inference") is None:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError("the inference process does not start")
@@ -214,7 +214,7 @@ class Http(Way):
         self._wait()
 
     def _wait(self) -> None:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 120
         while True:
             with contextlib.suppress(OSError, asyncio.IncompleteReadError, RuntimeError):
                 self.run(0.2)

@@ -53,8 +53,8 @@ EARLY = 0.1
 AWAY_S = 0.5
 FULL_S = 1.0
 DISK = "64m"
-START_S = 30.0
-DRAIN_S = 60.0
+START_S = 120.0
+DRAIN_S = 180.0
 
 
 class KillsReport(msgspec.Struct, frozen=True, kw_only=True):

@@ -36,8 +36,8 @@ EARLY = 0.1
 """Share of the kills that do not wait for it to work: deaths while it starts."""
 FAILS = 0.05
 """Share of requests that are refused for now, and again of those that get no answer."""
-DRAIN_S = 120.0
-START_S = 60.0
+DRAIN_S = 300.0
+START_S = 120.0
 
 
 class NotifyKillsReport(msgspec.Struct, frozen=True, kw_only=True):

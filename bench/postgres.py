@@ -12,7 +12,7 @@ from typing import Self
 
 __all__ = ["ScratchPostgres", "find_postgres"]
 
-START_S = 30.0
+START_S = 120.0
 USER = "haetae"
 
 

@@ -28,8 +28,9 @@ from workers.inference.vad import NormalityState, Row, create_model
 
 __all__ = ["main", "measure"]
 
-WIDTH, HEIGHT, FPS = 192, 108, 10
-"""Small and slow enough that a simulated day takes minutes."""
+FPS = 10
+WIDTH = 192
+"""Small enough that a simulated day takes minutes."""
 LEARN_S = 1800.0
 SLACK_S = 5.0
 """An event so close to an anomaly is about it: events go on until the score has fallen, and what was left behind or
@@ -53,22 +54,23 @@ def _observed(one: Scored) -> Observation:
 
 
 class Camera:
-    """The demo scene, scored by the default type without processes between."""
+    """The demo scene, scored without processes between."""
 
-    def __init__(self, scene: str, vad_type: str) -> None:
+    def __init__(self, scene: str, vad_type: str, width: int) -> None:
         self._scene, self._model = scene, create_model(vad_type, 1)
-        self._pixels = np.empty((HEIGHT * 3 // 2, WIDTH), np.uint8)
+        self.width, self.height = width, width * 9 // 32 * 2
+        self._pixels = np.empty((self.height * 3 // 2, width), np.uint8)
 
     def source(self, seed: int, *, anomalies: bool) -> DemoSource:
-        url = f"demo://{self._scene}?seed={seed}&fps={FPS}&width={WIDTH}&height={HEIGHT}&anomalies={int(anomalies)}"
-        return DemoSource(url)
+        size = f"width={self.width}&height={self.height}"
+        return DemoSource(f"demo://{self._scene}?seed={seed}&fps={FPS}&{size}&anomalies={int(anomalies)}")
 
     def learn(self, source: DemoSource, seconds: float) -> NormalityState:
         learner, context = self._model.new_learner(), self._model.new_context()
         for frame in source.normal_frames(seconds):
             frame.write_i420(self._pixels)
             self._model.process(
-                [Row(self._model.prepare(self._pixels, WIDTH, HEIGHT), frame.media_s, context, None, learner)]
+                [Row(self._model.prepare(self._pixels, self.width, self.height), frame.media_s, context, None, learner)]
             )
         return self._model.fit(learner, 1, 120.0)
 
@@ -77,27 +79,26 @@ class Camera:
         context = self._model.new_context()
         for index in range(round(begin_s * FPS), round(end_s * FPS)):
             source.frame_at(index).write_i420(self._pixels)
-            prepared = self._model.prepare(self._pixels, WIDTH, HEIGHT)
+            prepared = self._model.prepare(self._pixels, self.width, self.height)
             (result,) = self._model.process([Row(prepared, index / FPS - begin_s, context, state)])
             if isinstance(result, Exception):
                 raise result
             if result is not None:
-                yield Scored(index / FPS - begin_s, result.score, result.peak_x * WIDTH, result.peak_y * HEIGHT)
+                x, y = result.peak_x * self.width, result.peak_y * self.height
+                yield Scored(index / FPS - begin_s, result.score, x, y)
+
+    def tracker(self, config: TrackerConfig) -> EventTracker:
+        return EventTracker(
+            config,
+            camera_id=CameraId("bench"),
+            node_id=NodeId("bench"),
+            vad_type="",
+            frame_width=self.width,
+            frame_height=self.height,
+        )
 
 
-def _tracker(config: TrackerConfig) -> EventTracker:
-    return EventTracker(
-        config,
-        camera_id=CameraId("bench"),
-        node_id=NodeId("bench"),
-        vad_type="",
-        frame_width=WIDTH,
-        frame_height=HEIGHT,
-    )
-
-
-def _events(scores: list[Scored], open_score: float) -> list[AnomalyEvent]:
-    tracker = _tracker(TrackerConfig().at(open_score))
+def _events(scores: list[Scored], tracker: EventTracker) -> list[AnomalyEvent]:
     found = [event for one in scores for event in tracker.observe(_observed(one))] + tracker.finish()
     return [event for event in found if event.state is EventState.CLOSED]
 
@@ -128,26 +129,29 @@ def _figures(events: list[AnomalyEvent], truth: list[DemoAnomaly], hours: float,
     }
 
 
-def measure(*, hours: float = 12.0, held_out_h: float = 12.0, scene: str = "plaza", vad_type: str) -> dict[str, Any]:
+def measure(*, hours: float = 12.0, scene: str = "plaza", vad_type: str, width: int = WIDTH) -> dict[str, Any]:
     """All figures."""
     cv2.setNumThreads(1)
     began = time.process_time()
-    camera = Camera(scene, vad_type)
+    camera = Camera(scene, vad_type, width)
     state = camera.learn(camera.source(1, anomalies=False), min(LEARN_S, hours * 3600))
     config = TrackerConfig()
-    ladder, tracker = EventLadder(config), _tracker(config)
+    ladder, tracker = EventLadder(config), camera.tracker(config)
     ordinary = camera.source(1, anomalies=False)
-    for one in camera.score(ordinary, state, 200_000.0, 200_000.0 + held_out_h * 3600):
+    for one in camera.score(ordinary, state, 200_000.0, 200_000.0 + hours * 3600):
         seen = _observed(one)
         tracker.observe(seen)
-        ladder.observe(one.media_s, tracker.smoothed, one.score, seen.peak_x / HEIGHT, seen.peak_y / HEIGHT)
+        ladder.observe(
+            one.media_s, tracker.smoothed, one.score, seen.peak_x / camera.height, seen.peak_y / camera.height
+        )
     watched = camera.source(1, anomalies=True)
     scores = list(camera.score(watched, state, 0.0, hours * 3600))
     truth = [one for one in watched.ground_truth(0.0, hours * 3600) if one.end_s <= hours * 3600]
-    figures: dict[str, Any] = {"scene": scene, "vad_type": vad_type, "hours": hours, "held_out_hours": held_out_h}
+    figures: dict[str, Any] = {"scene": scene, "vad_type": vad_type, "width": width, "hours": hours}
     for per_day in (24.0, 1.0):
         promise = promise_of(ladder.evidence, per_day, config.open_score)
-        told = _figures(_events(scores, promise.open_score), truth, hours, per_day)
+        events = _events(scores, camera.tracker(config.at(promise.open_score)))
+        told = _figures(events, truth, hours, per_day)
         figures[f"asked_{per_day:g}"] = {"promise": msgspec.to_builtins(promise), **told}
     return figures | {"cpu_s": round(time.process_time() - began, 1)}
 
@@ -158,10 +162,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="minutes instead of hours: no figure to quote")
     parser.add_argument("--scene", default="plaza", help="plaza, street or corridor")
     parser.add_argument("--hours", type=float, default=12.0, help="simulated hours with anomalies, and as many before")
-    parser.add_argument("--vad", default="motion_stats", metavar="TYPE")
+    parser.add_argument("--vad", default="motion_objects", metavar="TYPE")
+    parser.add_argument("--width", type=int, default=WIDTH, help="of the pictures, in pixels")
     options = parser.parse_args(argv)
     hours = 0.1 if options.quick else options.hours
-    figures = measure(hours=hours, held_out_h=hours, scene=options.scene, vad_type=options.vad)
+    figures = measure(hours=hours, scene=options.scene, vad_type=options.vad, width=options.width)
     if options.json:
         print(json.dumps(figures))
         return 0

@@ -36,7 +36,7 @@ QUICK_MB = 16.0
 GROWTH_COUNT = 2
 FPS = 10
 """Of the demo scenes."""
-PATIENCE = 4
+PATIENCE = 20
 """So many times as long as it should take is waited for a machine that does not keep up."""
 PAGE = os.sysconf("SC_PAGE_SIZE")
 

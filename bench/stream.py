@@ -62,7 +62,7 @@ QUALITY = 75
 WARM_S = 2.0
 CREDIT = 10
 PAYLOAD = struct.Struct("<BBHBBHIIdffffHHBBH")
-START_S = 30.0
+START_S = 120.0
 
 
 # ---- cameras

@@ -1,9 +1,9 @@
 """How well does each type of detection tell abnormal frames of UCSD Ped2 from normal ones, and how fast?
 
-`python -m bench.vad --data PATH/TO/ped2 [--type TYPE ...] [--json] [--quick] [--first N] [--calibration]`; without
-`--data`, $HAETAE_DATA/ped2. Everything goes through the VadModel protocol, as in the product. Nothing is learned from
-the test clips, scores are neither rescaled per clip nor smoothed with what comes later, and all frames of all clips
-are pooled into one curve; `auroc_literature` alone rescales each clip to 0..1 first, as papers often do.
+`python -m bench.vad --data PATH/TO/ped2 [--type TYPE ...] [--json] [--quick] [--first N] [--calibration] [--cameras]`;
+without `--data`, $HAETAE_DATA/ped2. Everything goes through the VadModel protocol, as in the product. Nothing is
+learned from the test clips, scores are neither rescaled per clip nor smoothed with what comes later, and all frames of
+all clips are pooled into one curve; `auroc_literature` alone rescales each clip to 0..1 first, as papers often do.
 Types that train are run with three seeds: the figures are means, `seeds` has each.
 """
 
@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -22,6 +23,7 @@ import av
 import cv2
 import numpy as np
 
+from bench.figures import spread
 from bench.synthetic_anomalies import NO_ANOMALY, SKIPPED, make_cases
 from core.config import TrackerConfig
 from core.curves import auroc, causal_mean
@@ -34,6 +36,7 @@ __all__ = [
     "main",
     "measure",
     "measure_calibration",
+    "measure_cameras",
     "measure_selection",
     "measure_type",
     "region_rates",
@@ -265,6 +268,63 @@ def measure(
     }
 
 
+CAMERAS = (1, 2, 4, 8, 16)
+CAMERA_FRAMES, CAMERA_ROUNDS = 240, 5
+CAMERA_WARM = 12
+"""Batches before the clock starts."""
+
+
+def measure_cameras(data: Path, vad_type: str, *, quick: bool = False) -> dict[str, Any]:
+    """Frames a second of this machine's cores together, by how many cameras send a frame in each batch.
+
+    The clips move in every frame. Rounds of one camera and of many take turns; ratios are of neighbours.
+    """
+    cv2.setNumThreads(1)
+    cores = len(os.sched_getaffinity(0))
+    model = create_model(vad_type, cores, steps=60 if quick else None)
+    training, testing = sorted((data / "train").glob("*.mp4")), sorted((data / "test").glob("*.mp4"))
+    if not training or not testing:
+        raise FileNotFoundError(f"no train/*.mp4 and test/*.mp4 in {data}")
+    state, _, _ = learn(model, training[:4] if quick else training)
+    clips = [list(decode(path)) for path in testing[: 2 if quick else None]]
+    found: dict[int, list[float]] = {cameras: [] for cameras in CAMERAS}
+    with ThreadPoolExecutor(cores) as executor:
+        for _ in range(1 if quick else CAMERA_ROUNDS):
+            for cameras, costs in found.items():
+                played = [clips[number % len(clips)] for number in range(cameras)]
+                steps = max(2, CAMERA_FRAMES // cameras)
+                costs.append(_batch_cost_s(model, state, played, steps, executor) / (cameras * steps))
+    figures: dict[str, Any] = {"type": vad_type, "device": model.device, "cores": cores}
+    for cameras, costs in found.items():
+        figures[f"cameras_{cameras}"] = {
+            "fps": round(1.0 / float(np.median(costs)), 1),
+            **spread("cost_over_one_camera", [many / one for many, one in zip(costs, found[1], strict=True)]),
+        }
+    return figures
+
+
+def _batch_cost_s(
+    model: VadModel, state: NormalityState, played: Sequence[list[np.ndarray]], steps: int, executor: Executor
+) -> float:
+    """Seconds for so many batches of a frame of each camera, once each has a history."""
+    contexts = [model.new_context() for _ in played]
+
+    def batch(step: int) -> None:
+        frames = [clip[step % len(clip)] for clip in played]
+        prepared = executor.map(lambda one: model.prepare(one, one.shape[1], one.shape[0] * 2 // 3), frames)
+        rows = [Row(one, step / FPS, context, state) for one, context in zip(prepared, contexts, strict=True)]
+        for result in model.process(rows, executor):
+            if isinstance(result, Exception):
+                raise result
+
+    for step in range(CAMERA_WARM):
+        batch(step)
+    began = time.perf_counter()
+    for step in range(CAMERA_WARM, CAMERA_WARM + steps):
+        batch(step)
+    return time.perf_counter() - began
+
+
 def measure_calibration(data: Path) -> dict[str, Any]:
     """Of normal clips never learned from, how many frames reach a level, against the share it stands for.
 
@@ -393,11 +453,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--calibration", action="store_true", help="only: do levels of motion_stats mean what they say?"
     )
+    parser.add_argument("--cameras", action="store_true", help="only: frames a second by how many cameras there are")
     parser.add_argument("--select", action="store_true", help="only: synthetic anomalies of training clips")
     options = parser.parse_args(argv)
     try:
         if options.select:
             print(json.dumps([measure_selection(options.data, name) for name in options.type or VAD_TYPES]))
+            return 0
+        if options.cameras:
+            names = options.type or ["motion_stats", "motion_objects"]
+            print(json.dumps([measure_cameras(options.data, name, quick=options.quick) for name in names]))
             return 0
         if options.calibration:
             print(json.dumps(measure_calibration(options.data)))

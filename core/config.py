@@ -297,6 +297,10 @@ class ManagerConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     """And when it has so much private memory, 10^6 bytes; 0 never."""
 
 
+HardwareDecoding = Literal["off", "auto", "cuda", "vaapi", "qsv", "videotoolbox"]
+"""As FFmpeg names the kinds; "auto" is the first that is there."""
+
+
 class CamerasConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What holds for all cameras; what belongs to one is in the database."""
 
@@ -308,6 +312,8 @@ class CamerasConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Silence after which a source counts as stalled."""
     decode_s: Positive = 5.0
     """Time that decoding one picture may take before the process counts as hung."""
+    hardware_decoding: HardwareDecoding = "off"
+    """Each camera's process then has a context of its own on the device, which takes some of its memory."""
     reconnect_s: Positive = 0.5
     """First wait before connecting again; it doubles each time."""
     reconnect_max_s: Positive = 30.0

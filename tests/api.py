@@ -142,14 +142,14 @@ def run_api(config: Config, url: str = "", **environment: str) -> Iterator[httpx
     address.unlink(missing_ok=True)
     with log.open("ab") as file:
         process = spawn("api", config=config, stderr=file, environment=more)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while not address.exists() or not address.read_text():
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.02)
-    client = httpx.Client(base_url=address.read_text(), timeout=20, verify=False)
+    client = httpx.Client(base_url=address.read_text(), timeout=60, verify=False)
     client.process = process  # type: ignore[attr-defined]
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while True:
         try:
             client.get("/healthz").raise_for_status()
@@ -164,4 +164,4 @@ def run_api(config: Config, url: str = "", **environment: str) -> Iterator[httpx
         client.close()
         if process.poll() is None:
             process.terminate()
-            assert process.wait(20) == 0, log.read_text()
+            assert process.wait(60) == 0, log.read_text()

@@ -131,7 +131,7 @@ class OnvifCamera(contextlib.AbstractContextManager["OnvifCamera"]):
         return (200, ENVELOPE.format(body)) if body else (400, ENVELOPE.format(DENIED.replace("NotAuthorized", "None")))
 
     def _knows(self, text: str) -> bool:
-        """WS-Security UsernameToken, digest: base64(sha1(nonce + created + password)), at most 5 s off our clock."""
+        """WS-Security UsernameToken, digest: base64(sha1(nonce + created + password)), at most 60 s off our clock."""
 
         def told(name: str) -> str:
             found = re.search(rf"<(?:[\w-]+:)?{name}(?:\s[^>]*)?>([^<]*)<", text)
@@ -144,7 +144,7 @@ class OnvifCamera(contextlib.AbstractContextManager["OnvifCamera"]):
             return False
         when = datetime.fromisoformat(created)
         when = when if when.tzinfo else when.replace(tzinfo=UTC)
-        return abs(datetime.now(UTC) + self._ahead - when) < timedelta(seconds=5)
+        return abs(datetime.now(UTC) + self._ahead - when) < timedelta(seconds=60)
 
     def _GetSystemDateAndTime(self, _text: str) -> str:
         now = datetime.now(UTC) + self._ahead

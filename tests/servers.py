@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import datetime as dt
 import os
+import random
 import shutil
 import socket
 import ssl
@@ -24,10 +25,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-__all__ = ["Broker", "Certificate", "HookServer", "MailServer", "Request", "find_mosquitto", "free_port", "until"]
+__all__ = ["Broker", "Certificate", "HookServer", "MailServer", "Request", "find_mosquitto", "lasting_port", "until"]
 
 
-def until(condition: Callable[[], Any], what: str = "it", timeout_s: float = 20.0) -> Any:
+def until(condition: Callable[[], Any], what: str = "it", timeout_s: float = 60.0) -> Any:
     """What `condition` returns as soon as that is true; raises TimeoutError."""
     deadline = time.monotonic() + timeout_s
     while not (found := condition()):
@@ -37,10 +38,14 @@ def until(condition: Callable[[], Any], what: str = "it", timeout_s: float = 20.
     return found
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def lasting_port() -> int:
+    """A free port for a server that comes back to it: of those that the kernel gives nobody of itself."""
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(lowest // 2, lowest)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class Certificate:
@@ -159,7 +164,7 @@ class MailServer(contextlib.AbstractContextManager["MailServer"]):
             good = isinstance(given, LoginPassword) and given.password == password.encode()
             return AuthResult(success=good, handled=good)
 
-        options: dict[str, Any] = {"hostname": "127.0.0.1", "port": 0}
+        options: dict[str, Any] = {"hostname": "127.0.0.1", "port": 0, "ready_timeout": 60.0}
         if implicit:
             options["ssl_context"] = tls
         elif tls:
@@ -210,7 +215,7 @@ class Broker(contextlib.AbstractContextManager["Broker"]):
         program = find_mosquitto()
         assert program
         self._program = program
-        self.port = free_port()
+        self.port = lasting_port()
         self._folder = tempfile.TemporaryDirectory(prefix="haetae-mq-")
         self._config = Path(self._folder.name) / "mosquitto.conf"
         lines = [f"listener {self.port} 127.0.0.1", "allow_anonymous true", "persistence false"]

@@ -33,6 +33,7 @@ class FakeCamera:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.published = 0
+        self.began_at = time.time()
         self.view: dict[str, Any] = {"stage": "armed", "score": 1.5, "open_score": 4.0, "event_id": "e"}
 
     def _run(self) -> None:
@@ -60,7 +61,7 @@ class FakeCamera:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join(5)
+        self._thread.join(60)
 
 
 class Shown:
@@ -86,7 +87,7 @@ class Socket:
     async def say(self, **message: Any) -> None:
         await self.connection.send(json.dumps(message))
 
-    async def hear(self, *kinds: str, timeout_s: float = 10.0) -> dict[str, Any]:
+    async def hear(self, *kinds: str, timeout_s: float = 60.0) -> dict[str, Any]:
         """The next message, of one of these types where some are named."""
         async with asyncio.timeout(timeout_s):
             while True:
@@ -94,7 +95,7 @@ class Socket:
                 if isinstance(message, str) and (not kinds or json.loads(message)["type"] in kinds):
                     return json.loads(message)
 
-    async def frame(self, timeout_s: float = 10.0) -> Shown:
+    async def frame(self, timeout_s: float = 60.0) -> Shown:
         """The next frame; other messages are passed over."""
         async with asyncio.timeout(timeout_s):
             while True:
@@ -102,7 +103,7 @@ class Socket:
                 if isinstance(message, bytes):
                     return Shown(message)
 
-    async def ended(self, timeout_s: float = 10.0) -> tuple[int, str]:
+    async def ended(self, timeout_s: float = 60.0) -> tuple[int, str]:
         """Reads on to the end; the close code, and why by the last message."""
         why = ""
         with contextlib.suppress(ConnectionClosed):
@@ -126,7 +127,14 @@ async def open_socket(client: httpx.Client, name: str, token: str = "", **hello:
     url = f"{str(client.base_url).replace('http', 'ws', 1).rstrip('/')}/api/v1/ws/{name}"
     headers = hello.pop("headers", {})
     async with connect(
-        url, compression=None, additional_headers=headers, max_size=None, max_queue=4, close_timeout=1
+        url,
+        compression=None,
+        additional_headers=headers,
+        max_size=None,
+        max_queue=4,
+        open_timeout=60,
+        ping_interval=None,  # a test that reads nothing for a while is not to be hung up on by its own library
+        close_timeout=1,
     ) as connection:
         socket = Socket(connection)
         if token:

@@ -41,7 +41,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 AXE = REPOSITORY / "api" / "ui" / "node_modules" / "axe-core" / "axe.min.js"
 PICTURES = REPOSITORY / "docs" / "images" / "ui"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
-TIMEOUT_MS = 15_000
+TIMEOUT_MS = 60_000
 SIZES = {"desktop": (1440, 900), "phone": (390, 844), "wall": (2560, 1440)}
 WATCH_POLICY = """
 window.haetaeViolations = [];
@@ -241,7 +241,7 @@ def accessible() -> Callable[[Page], None]:
     return check
 
 
-def until(page: Page, condition: Callable[[], Any], timeout_s: float = 10.0) -> None:
+def until(page: Page, condition: Callable[[], Any], timeout_s: float = 60.0) -> None:
     """Waits for something that the page told of, while it goes on telling."""
     deadline = time.monotonic() + timeout_s
     while not condition():

@@ -14,7 +14,7 @@ from core.notifications.vapid import VapidKey
 from core.security import totp
 from core.security.secrets import SecretBox
 from tests.api import OTHER, OWN, PASSWORD, Site, run_api
-from tests.browser.conftest import log_in, picture
+from tests.browser.conftest import log_in, picture, until
 
 
 @pytest.mark.parametrize(("language", "dark"), [("en", False), ("ko", True)])
@@ -188,6 +188,7 @@ NEXT_SHOWN = """async () => {
 def _listening_worker(page):
     """The service worker of the page, which from now on keeps what it showed."""
     page.wait_for_function("navigator.serviceWorker.ready.then(() => true)")
+    until(page, lambda: page.context.service_workers)
     (worker,) = page.context.service_workers
     worker.evaluate(LISTEN)
     return worker

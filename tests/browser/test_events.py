@@ -219,11 +219,12 @@ def test_the_list_goes_on_while_one_scrolls(open_page, empty):
         stored(empty, minutes + 1)
     page = open_page("operator", "/events")
     expect(page.locator(".event-row")).not_to_have_count(0)
-    for _ in range(10):
+
+    def all_there() -> bool:
         page.locator(".event-row").last.scroll_into_view_if_needed()
-        page.wait_for_timeout(100)
-        if page.locator(".event-row").count() == 120:
-            break
+        return page.locator(".event-row").count() == 120
+
+    until(page, all_there)
     expect(page.locator(".event-row")).to_have_count(120)
     expect(page.get_by_text("That is all.")).to_be_visible()
 

@@ -6,6 +6,7 @@ from playwright.sync_api import expect
 from core.db.cameras import set_enabled
 from tests.api import OTHER, OWN, run_api
 from tests.browser.conftest import until
+from tests.servers import lasting_port
 from tests.stream import FakeCamera
 
 
@@ -113,14 +114,14 @@ def test_a_picture_that_stays_away_is_called_old(open_page, site):
 
 
 def test_a_restart_of_the_server_is_told_and_outlived(browser, site, gate, open_page):
-    with run_api(site.config) as client:
+    port = str(lasting_port())
+    with run_api(site.config, HAETAE_API__PORT=port) as client:
         base = str(client.base_url).rstrip("/")
         page = open_page("operator", base=base)
         expect(tile(page, OWN)).to_have_attribute("data-live", "true")
         page.expect_loss()
     expect(page.get_by_role("alert")).to_contain_text("The live connection is lost")
     expect(tile(page, OWN)).to_have_attribute("data-live", "false")
-    port = base.rpartition(":")[2]
     with run_api(site.config, HAETAE_API__PORT=port):
         expect(tile(page, OWN)).to_have_attribute("data-live", "true")
         expect(page.get_by_role("alert")).to_have_count(0)

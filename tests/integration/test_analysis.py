@@ -43,7 +43,7 @@ def judged():
 def ask(inference: Inference, flow: str = "sequential", camera: str = "gate") -> AnalyzeReply:
     evidence = make_evidence(inference.config.media_dir)
     request = AnalyzeRequest(event=make_event(camera), evidence=evidence, flow=flow)
-    reply = inference.client.call(request, 20.0)
+    reply = inference.client.call(request, 60.0)
     assert isinstance(reply, AnalyzeReply)
     return reply
 
@@ -60,7 +60,7 @@ def test_a_server_judges_and_another_backend_takes_over_without_a_restart(judged
     text = inference.file.read_text()
     inference.file.write_text(text.replace('"openai"', '"telepathy"'))
     inference.file.write_text(text.replace('backend = "openai"', 'backend = "rules"'))
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while (source := ask(inference).analysis.source) != "rules/2":
         assert time.monotonic() < deadline, source
         time.sleep(0.1)
@@ -73,7 +73,7 @@ def test_a_server_judges_and_another_backend_takes_over_without_a_restart(judged
 def test_many_cameras_at_once_are_all_decided_or_labelled(judged):
     inference, server = judged
     server.script = [Said(wait_s=0.05)]
-    found = measure_crowd(inference, server)
+    found = measure_crowd(inference, server, 120.0)
     assert found["lost"] == 0
     assert found["judged"] + found["decided_by_rules_and_labelled"] == found["events"]
     assert found["judged"] >= 32
@@ -96,16 +96,16 @@ def test_a_model_process_that_is_killed_costs_the_event_nothing(judged):
     request = AnalyzeRequest(event=make_event("gate"), evidence=make_evidence(inference.config.media_dir))
     with zmq.Context() as context:
         analysis = RequestClient(context, inference.config.endpoint("analysis"), Pong)
-        first = analysis.call(Ping(), 20.0)
-        asked = inference.client.send(request, 20.0)
+        first = analysis.call(Ping(), 60.0)
+        asked = inference.client.send(request, 60.0)
         wait_until(lambda: server.bodies)
         os.kill(first.pid, signal.SIGKILL)
-        ((answered, reply),) = inference.client.receive(20.0)
+        ((answered, reply),) = inference.client.receive(60.0)
         assert answered == asked
         assert (reply.analysis.status, reply.analysis.reason_code) == (AnalysisStatus.UNREACHABLE, "process_died")
         assert (reply.analysis.source, reply.severity) == ("rules/2", Severity.MEDIUM)
         server.script = [Said()]
-        assert analysis.call(Ping(), 20.0).pid != first.pid
+        assert analysis.call(Ping(), 60.0).pid != first.pid
         analysis.close()
     assert ask(inference).analysis.source == "openai/scripted"
 
@@ -118,7 +118,7 @@ def test_a_model_in_a_local_folder_judges_in_a_process_of_its_own(tmp_path):
             first = ask(inference)
             if first.analysis.source == "rules/2":  # it was still being loaded
                 assert (first.analysis.status, first.analysis.reason_code) == (AnalysisStatus.SKIPPED, "loading")
-            wait_until(lambda: ask(inference).analysis.source == "transformers/llava", 60)
+            wait_until(lambda: ask(inference).analysis.source == "transformers/llava", 120)
             wait_until(lambda: any(key.startswith("vlm/transformers/") for key in models_of(inference)))
             (sizes,) = (one for key, one in models_of(inference).items() if key.startswith("vlm/"))
             assert sizes["parameter_bytes"] > 500_000
@@ -129,10 +129,10 @@ def test_a_model_in_a_local_folder_judges_in_a_process_of_its_own(tmp_path):
 
 
 def models_of(inference: Inference) -> dict[str, dict[str, float]]:
-    return inference.client.call(GetStatistics(), 5.0).models
+    return inference.client.call(GetStatistics(), 60.0).models
 
 
-def wait_until(holds, seconds: float = 20.0) -> None:
+def wait_until(holds, seconds: float = 60.0) -> None:
     give_up = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < give_up
@@ -170,7 +170,7 @@ def stored(config):
 def haetae(config, *words: str) -> dict:
     command = [sys.executable, "-m", "workers.cli", *words, "--json"]
     done = subprocess.run(
-        command, env=process_environment(config), capture_output=True, text=True, timeout=60, check=False
+        command, env=process_environment(config), capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

@@ -83,7 +83,7 @@ def test_what_cannot_be_served_is_refused_with_a_word(config, settings, said):
             "HAETAE_PATHS__RUN": str(config.run_dir),
         }
         done = subprocess.run(
-            [sys.executable, "-m", "api"], env=environment, capture_output=True, text=True, timeout=60, check=False
+            [sys.executable, "-m", "api"], env=environment, capture_output=True, text=True, timeout=300, check=False
         )
     assert done.returncode == 78, done.stderr
     assert said in done.stderr

@@ -1,6 +1,9 @@
-"""The OpenAPI document, held against the running API by schemathesis: all checks, stateful, as each role."""
+"""The OpenAPI document, held against the running API by schemathesis: all checks, stateful, as each role.
 
-import random
+The same questions each time; another number in SCHEMA_SEED asks others.
+"""
+
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,10 +18,9 @@ ENDS_ITSELF = ("logOut", "endSession", "endSessions", "changePassword", "changeU
 """Operations that would end the session of whoever tests; they have tests of their own."""
 
 
-@pytest.mark.timeout(400)
-@pytest.mark.parametrize(("role", "seed"), [("admin", 1), ("operator", None), ("viewer", None)])
+@pytest.mark.parametrize(("role", "seed"), [("admin", 1), ("operator", 2), ("viewer", 3)])
 def test_what_the_document_says_is_what_happens(config, role, seed):
-    seed = random.randrange(1 << 30) if seed is None else seed
+    seed = int(os.environ.get("SCHEMA_SEED", seed))
     site = Site(config)
     site.ensure_cameras()
     site.add_user("first", Role.ADMIN)
@@ -35,7 +37,7 @@ def test_what_the_document_says_is_what_happens(config, role, seed):
             cwd=config.data_dir,
             capture_output=True,
             text=True,
-            timeout=380,
+            timeout=550,
             check=False,
         )
     site.close()

@@ -30,7 +30,7 @@ def haetae(config):
             **({"HAETAE_DATABASE__URL": url} if url else {}),
         }
         command = [sys.executable, "-m", "workers.cli", *words]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
         return done.returncode, done.stdout, done.stderr
 
     return run

@@ -59,7 +59,7 @@ def test_two_housekeepers_do_everything_once_and_count_what_was_written_before(s
     finally:
         for process in processes:
             process.terminate()
-        assert [process.wait(20) for process in processes] == [0, 0]
+        assert [process.wait(60) for process in processes] == [0, 0]
     told = Counter(one["job"] for log in logs for one in done(log))
     with engine.connect() as connection:
         runs = connection.execute(select(JobRunRow.job, func.count()).group_by(JobRunRow.job)).all()
@@ -76,7 +76,7 @@ def test_a_housekeeper_that_is_killed_is_followed_by_one_that_goes_on(site, tmp_
     first = start(config, tmp_path / "a.log")
     until("it has counted", lambda: (tmp_path / "a.log").exists() and done(tmp_path / "a.log"))
     first.kill()
-    first.wait(10)
+    first.wait(60)
     with engine.begin() as connection:
         upsert_events(connection, [make_event(began_at=utc_iso(datetime.now(UTC)))])
         connection.execute(JobRunRow.__table__.delete())  # as if the next period had come
@@ -85,7 +85,7 @@ def test_a_housekeeper_that_is_killed_is_followed_by_one_that_goes_on(site, tmp_
         until("the other has counted", lambda: (tmp_path / "b.log").exists() and done(tmp_path / "b.log"))
     finally:
         second.terminate()
-        assert second.wait(20) == 0
+        assert second.wait(60) == 0
     today = datetime.now(UTC).date()
     query = StatisticsQuery(first=today - timedelta(days=1), last=today)
     assert StatisticsReader(engine, SystemClock()).read(query).total.events == 1
@@ -99,4 +99,4 @@ def test_a_database_that_is_not_there_yet_is_waited_for(config, tmp_path):
         until("it works", lambda: done(tmp_path / "a.log"))
     finally:
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0

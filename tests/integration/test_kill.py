@@ -27,12 +27,13 @@ EAGER = {
     "HAETAE_TRACKER__MERGE_S": "0.1",
     "HAETAE_TRACKER__MAX_S": "1.0",
     "HAETAE_TRACKER__UPDATE_S": "0.3",
+    "HAETAE_MANAGER__HUNG_S": "30",
 }
-"""Events all the time: any ordinary movement is one, and none is long."""
+"""Events all the time: any ordinary movement is one, and none is long. A busy machine is not taken for a fault."""
 CAMERAS = ("demo-plaza", "demo-street")
 
 
-def until(what: str, condition: Callable[[], object], timeout_s: float = 40) -> object:
+def until(what: str, condition: Callable[[], object], timeout_s: float = 90) -> object:
     """Waits for `condition` to be true and returns what it was."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
@@ -77,19 +78,18 @@ def up(config: Config) -> Iterator["subprocess.Popen[str]"]:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
             try:
-                process.wait(30)
+                process.wait(90)
             except subprocess.TimeoutExpired:
                 process.kill()
 
 
-@pytest.mark.timeout(240)
 def test_no_acknowledged_event_is_lost_or_doubled_whichever_process_dies(config, up):
     until("the manager runs", lambda: alive(config, "manager"))
-    until("events of both cameras", lambda: all(count(config, camera) > 2 for camera in CAMERAS), 60)
+    until("events of both cameras", lambda: all(count(config, camera) > 2 for camera in CAMERAS))
     for name in ("logger", "inference", "camera-demo-plaza"):
         before = {camera: count(config, camera) for camera in CAMERAS}
-        victim = alive(config, name)
-        assert victim, name
+        victim = until(f"{name} beats", lambda name=name: alive(config, name))
+        assert isinstance(victim, Beat)
         os.kill(victim.pid, signal.SIGKILL)
         until(f"{name} runs again", lambda name=name, pid=victim.pid: alive(config, name, not_pid=pid))
         until(
@@ -97,7 +97,7 @@ def test_no_acknowledged_event_is_lost_or_doubled_whichever_process_dies(config,
             lambda before=before: all(count(config, camera) > before[camera] + 2 for camera in CAMERAS),
         )
     up.send_signal(signal.SIGINT)
-    assert up.wait(40) == 0, (config.data_dir / "up.log").read_text()
+    assert up.wait(90) == 0, (config.data_dir / "up.log").read_text()
 
     acknowledged = journaled(config.journal_dir)
     events = stored(config)
@@ -107,7 +107,7 @@ def test_no_acknowledged_event_is_lost_or_doubled_whichever_process_dies(config,
     left_open = [event.id for event in events.values() if event.ended_at is None]
     assert left_open == []
     assert list(Path("/dev/shm").glob(f"{segment_prefix(config.run_dir)}*")) == []
-    assert processes_of(config) == []
+    until("nothing of it runs", lambda: processes_of(config) == [])
 
 
 def journaled(folder: Path) -> dict[str, int]:
@@ -116,7 +116,9 @@ def journaled(folder: Path) -> dict[str, int]:
     for file in sorted(folder.glob("*.jsonl")):
         if file.name == "rejected.jsonl":
             continue
-        for line in file.read_text().splitlines():
+        for line in file.read_text().splitlines(keepends=True):
+            if not line.endswith("\n"):
+                continue  # it is being written
             found = line[line.index("{") :]
             event = json.loads(found)
             if "record" in event:

@@ -31,7 +31,7 @@ from core.wire.rpc import RequestClient
 from workers.process import process_environment
 
 GATE, YARD = CameraId("gate"), CameraId("yard")
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 ALIVE = {CameraPhase.CONNECTING, CameraPhase.LEARNING, CameraPhase.PROVISIONAL, CameraPhase.WATCHING}
 
 
@@ -70,9 +70,9 @@ class House:
         self.client = RequestClient(self.context, config.endpoint("manager"), ManagerReply)
         self.managers: list[subprocess.Popen[bytes]] = []
 
-    def open(self) -> "subprocess.Popen[bytes]":
-        """Starts a manager; short limits, so that nothing is waited for long."""
-        limits = {"HAETAE_MANAGER__HUNG_S": "2", "HAETAE_MANAGER__STOP_GRACE_S": "8"}
+    def open(self, hung_s: float = DEADLINE_S) -> "subprocess.Popen[bytes]":
+        """Starts a manager; on a busy machine a camera may be silent for seconds and is not to be ended for that."""
+        limits = {"HAETAE_MANAGER__HUNG_S": f"{hung_s:g}", "HAETAE_MANAGER__STOP_GRACE_S": "30"}
         with (self.config.logs_dir / "manager.log").open("ab") as log:
             manager = subprocess.Popen(
                 [sys.executable, "-m", "workers.manager"],
@@ -122,10 +122,10 @@ class House:
             if manager.poll() is None:
                 manager.terminate()
                 try:
-                    manager.wait(20)
+                    manager.wait(DEADLINE_S)
                 except subprocess.TimeoutExpired:
                     manager.kill()
-                    manager.wait(5)
+                    manager.wait(DEADLINE_S)
         self.client.close()
         self.context.term()
         self.engine.dispose()
@@ -163,9 +163,14 @@ def test_a_killed_camera_comes_back_at_once_and_leaves_nothing_behind(house, vid
     assert isinstance(before, set)
     os.kill(first, signal.SIGKILL)
     house.running(GATE, not_pid=first)
-    until("new rings", lambda: len(segments_of(house.config)) == 4)
-    assert len(segments_of(house.config) & before) == 2, "the other camera's rings are the same"
-    assert [name for name in before - segments_of(house.config) if (Path("/dev/shm") / name).exists()] == []
+
+    def renewed() -> bool:
+        rings = segments_of(house.config)
+        return len(rings) == 4 and len(rings & before) == 2
+
+    until("it has new rings, and the other camera's are the same", renewed)
+    gone_with_it = before - segments_of(house.config)
+    until("its old ones are gone", lambda: not any((Path("/dev/shm") / name).exists() for name in gone_with_it))
     status = house.status(GATE)
     assert status
     assert status.restarts == 1
@@ -234,7 +239,7 @@ def test_a_missing_file_is_told_and_is_not_tried_again_until_it_is_changed(house
 
 def test_a_camera_that_hangs_is_killed_and_replaced(house, video):
     add_camera(house.engine, camera(video))
-    house.open()
+    house.open(hung_s=2)
     pid = house.running(GATE)
     os.kill(pid, signal.SIGSTOP)
     house.running(GATE, not_pid=pid)
@@ -259,7 +264,7 @@ def test_cameras_end_with_a_killed_manager_and_the_next_one_begins_afresh(house,
     manager = house.open()
     pid = house.running(GATE)
     manager.kill()
-    manager.wait(5)
+    manager.wait(DEADLINE_S)
     until("the camera has ended", lambda: gone(pid))
     house.open()
     house.running(GATE, not_pid=pid)
@@ -305,7 +310,7 @@ def test_a_row_that_cannot_be_read_does_not_end_the_cameras_that_run(house, vide
     def seen() -> bool:
         return manager.poll() is not None or "cameras_not_read" in house.log()
 
-    until("it was read", seen, 5)
+    until("it was read", seen)
     assert manager.poll() is None, house.log()
     assert house.running(GATE) == pid
 
@@ -344,7 +349,7 @@ def test_a_large_log_of_a_camera_is_put_aside_while_it_goes_on_writing(house, vi
     assert aside.stat().st_size > 10_000_000
     assert house.running(GATE) == pid
     house.managers[0].terminate()
-    house.managers[0].wait(20)
+    house.managers[0].wait(DEADLINE_S)
     assert path.stat().st_size < 1_000_000, "what is written later is appended where the log was cut"
 
 
@@ -375,4 +380,4 @@ def test_changes_of_a_cameras_phase_are_remembered(house, video):
         assert "its process was ended by SIGKILL" in reasons
     finally:
         logger.terminate()
-        logger.wait(20)
+        logger.wait(DEADLINE_S)

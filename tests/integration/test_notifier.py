@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, update
 
 from core.alarms import Alarm, clear_alarm, raise_alarm
 from core.cameras import CameraConfig, CameraPhase
@@ -25,6 +25,7 @@ from core.db.events import acknowledge, upsert_events
 from core.db.history import upsert_states
 from core.db.notifications import create_channel, create_rule
 from core.db.outbox import list_deliveries, list_messages
+from core.db.tables.notifications import OutboxRow
 from core.events import Analysis, AnomalyEvent, ConfidenceKind, EventStep, Severity, Verdict, VlmType
 from core.exposition import gather
 from core.heartbeat import read_heartbeat
@@ -36,6 +37,7 @@ from core.notifications.model import (
     Escalation,
     EventConditions,
     HealthConditions,
+    Occasion,
     Rule,
     RuleDraft,
     State,
@@ -103,7 +105,7 @@ class Site:
             until(lambda: read_heartbeat(self.config.run_dir, "notifier") and self.works(process), "the notifier works")
             yield process
             process.send_signal(signal.SIGTERM)
-            assert process.wait(20) == 0, self.log()
+            assert process.wait(60) == 0, self.log()
         finally:
             if process.poll() is None:
                 process.kill()
@@ -119,7 +121,7 @@ class Site:
 
     def haetae(self, *words: str) -> "subprocess.CompletedProcess[str]":
         command = [sys.executable, "-m", "workers.cli", "--config", str(self.config.file), *words]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.fixture
@@ -129,6 +131,7 @@ def site(config: Config, database_url: str) -> Iterator[Site]:
     file.write_text(
         f'[paths]\ndata = "{config.data_dir}"\nrun = "{config.run_dir}"\n[database]\nurl = "{database_url}"\n'
         '[networks]\nwebhooks = ["loopback"]\n[notifier]\npublic_url = "https://haetae.example"\nretry_s = 0.1\n'
+        "window_s = 300\n"
         'language = "ko"\n'
     )
     from core.config import load_config
@@ -239,12 +242,16 @@ def test_an_escalation_is_sent_unless_somebody_took_note(site):
     with HookServer() as server:
         first = site.channel(WebhookSettings(url=server.url("/first")), "first")
         second = site.channel(WebhookSettings(url=server.url("/second")), "second")
-        site.rule(first, escalation=Escalation(after_minutes=0.02, channels=(second.id,)))
+        site.rule(first, escalation=Escalation(after_minutes=60, channels=(second.id,)))
         noted, unnoted = now_event(vlm_type="fall"), now_event(vlm_type="fire_smoke")
         with site.notifier():
             site.happens(noted, unnoted)
             until(lambda: len(list_messages(site.engine)) == 4, "both are queued")
             acknowledge(site.engine, [noted.id], actor="kim", at=utc_iso(datetime.now(UTC)))
+            assert not any(one.path == "/second" for one in server.requests)
+            with site.engine.begin() as connection:  # the hour is over
+                later = update(OutboxRow).where(OutboxRow.occasion == str(Occasion.ESCALATION))
+                connection.execute(later.values(due_at=OutboxRow.created_at))
             until(lambda: any(one.path == "/second" for one in server.requests), "the escalation is told")
             until(lambda: list_messages(site.engine, states=(State.DROPPED,)), "the other one is dropped")
     escalated = [request.json for request in server.requests if request.path == "/second"]
@@ -267,7 +274,7 @@ def test_a_flow_may_ask_for_a_message_under_the_same_policy(site):
 def test_a_second_notifier_for_the_same_folder_is_refused(site):
     with site.notifier():
         process = spawn("notifier", config=site.config, stderr=subprocess.DEVNULL)
-        assert process.wait(30) == 78
+        assert process.wait(60) == 78
 
 
 def test_channels_and_rules_from_files_tests_logs_and_dry_runs_on_the_command_line(site, tmp_path: Path):

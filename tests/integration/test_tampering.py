@@ -30,7 +30,7 @@ def closed_tampering(site: Site) -> AnomalyEvent:
                 return event
         return None
 
-    event = until("an event of the camera's view is over", found, 60)
+    event = until("an event of the camera's view is over", found)
     assert isinstance(event, AnomalyEvent)
     return event
 

@@ -88,7 +88,7 @@ def device() -> Iterator[OnvifCamera]:
 
 
 def settings_for(device: OnvifCamera) -> CameraSettings:
-    return CameraSettings(onvif_url=device.url, ptz_home="gate", ptz_preset="주차장", ptz_hold_s=4.0)
+    return CameraSettings(onvif_url=device.url, ptz_home="gate", ptz_preset="주차장", ptz_hold_s=8.0)
 
 
 def event_turned_for(site: Site) -> AnomalyEvent | None:
@@ -112,9 +112,9 @@ def test_an_intruder_turns_the_camera_which_comes_back_and_is_no_tampering(confi
             away = site.becomes(CameraPhase.DEGRADED)
             assert "turned to another preset" in away.reason
             assert (config.data_dir / "turned" / GATE).read_text() == "gate"
-            until("it is turned back", lambda: device.turned == [ALARM, HOME], 20)
+            until("it is turned back", lambda: device.turned == [ALARM, HOME])
             site.becomes(CameraPhase.WATCHING, CameraPhase.PROVISIONAL)
-            event = until("the event has the picture", lambda: event_turned_for(site), 20)
+            event = until("the event has the picture", lambda: event_turned_for(site))
             assert isinstance(event, AnomalyEvent)
             assert not (config.data_dir / "turned" / GATE).exists()
             rows = [one.event for one in iterate_events(site.engine, EventFilter())]
@@ -181,7 +181,7 @@ def test_a_process_that_dies_meanwhile_turns_the_camera_back_when_it_is_started_
                 lambda: (status := site.status()) and "could not be turned back to gate" in status.reason and status,
             )
             assert trouble.phase is CameraPhase.DEGRADED  # type: ignore[attr-defined]
-            until("it is turned back", lambda: device.turned == [ALARM, HOME], 30)
+            until("it is turned back", lambda: device.turned == [ALARM, HOME])
             site.becomes(CameraPhase.WATCHING, CameraPhase.PROVISIONAL)
             until("that is over", lambda: not (config.data_dir / "turned" / GATE).exists())
         finally:

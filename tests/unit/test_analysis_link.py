@@ -23,7 +23,7 @@ def test_an_analysis_process_that_never_answers_is_ended_and_counted(tmp_path, m
         assert hung.poll() is None
         now[0] += 2
         link.tend()
-        assert hung.wait(5) == -9
+        assert hung.wait(60) == -9
         link.tend()
         assert link.socket is None
         assert {one.name: one.value for one in link.samples()}["haetae_analysis_deaths"] == 1
@@ -56,10 +56,10 @@ def test_a_process_that_is_slow_to_end_holds_nobody_up_and_is_killed_at_last(tmp
         link.take_over(settings("local"))
         now[0] += STOP_S
         link.tend()
-        assert slow.wait(5) == -9
+        assert slow.wait(60) == -9
         link.tend()
         assert {one.name: one.value for one in link.samples()}["haetae_analysis_deaths"] == 0
         link.tend()
         assert link.socket is not None
         link.close()
-        assert following.wait(5) == -15
+        assert following.wait(60) == -15

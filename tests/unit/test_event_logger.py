@@ -53,7 +53,7 @@ def make_logger(database, tmp_path, batches):
         logger.close()
 
 
-def until(condition, timeout_s: float = 10) -> None:
+def until(condition, timeout_s: float = 60) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline
@@ -81,7 +81,7 @@ def test_a_database_that_is_away_for_hours_is_tried_again(database, tmp_path, ba
         on_commit=batches.note,
     )
     logger.log_event(make_event(0))
-    until(lambda: batches.sizes == [1], 30)
+    until(lambda: batches.sizes == [1])
     logger.close()
 
 
@@ -101,7 +101,7 @@ def test_fewer_are_committed_when_the_time_is_over(make_logger, batches):
     begun = time.monotonic()
     for n in range(3):
         logger.log_event(make_event(n))
-    until(lambda: batches.sizes == [3])
+    until(lambda: sum(batches.sizes) == 3)
     assert batches.at[0] - begun >= 0.25
 
 
@@ -109,7 +109,7 @@ def test_a_backlog_makes_bigger_batches(make_logger, batches, database):
     held = threading.Event()
 
     def hold(_connection) -> None:
-        held.wait(10)
+        held.wait(60)
 
     sqlalchemy_event.listen(database, "begin", hold)
     logger = make_logger(flush_events=10, flush_s=0.1)

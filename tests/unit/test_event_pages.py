@@ -82,7 +82,9 @@ filters = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(wanted=filters, limit=st.integers(1, 60), scan=st.sampled_from([20, 20_000]), rare=st.sampled_from([3, 2_000]))
 def test_pages_hold_exactly_what_the_filter_asks_for(filled, wanted, limit, scan, rare):
     engine, everything = filled
@@ -100,7 +102,9 @@ def test_events_are_newest_first_and_ids_decide_between_those_of_one_moment(fill
     assert len({began_at for began_at, _ in keys}) < len(keys)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(seed=st.integers(0, 10**6), limit=st.integers(1, 9))
 def test_paging_while_inserting_neither_skips_nor_repeats(tmp_path_factory, seed, limit):
     url = f"sqlite:///{tmp_path_factory.mktemp('inserting') / 'test.db'}"

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core.errors import BusError, FrameGone, SegmentTooLarge
-from core.frames import Doorbell, FrameFormat, RingReader, RingSet, RingWriter, list_rings, sweep
+from core.frames import Doorbell, FrameFormat, RingReader, RingSet, RingWriter, list_rings, segment_prefix, sweep
 from core.frames.segments import SHM_DIR
 from core.ids import CameraId
 
@@ -83,16 +83,17 @@ def test_a_frame_whose_writing_failed_is_never_seen(config, writer):
 def test_a_leased_frame_is_spared_until_the_lease_is_over(config, writer):
     ref = publish(writer, 1)
     reader = RingReader.open(config.run_dir, GATE, "main")
-    assert reader.lease(ref.seq, 0.3)
-    until = time.monotonic() + 0.2
-    while time.monotonic() < until:
-        publish(writer, 2)
-        assert (reader.copy(ref) == 1).all()
-    deadline = time.monotonic() + 5
+    assert reader.lease(ref.seq, 0.05)
+    deadline = time.monotonic() + 60
     with pytest.raises(FrameGone):
         while time.monotonic() < deadline:
             publish(writer, 3)
             reader.copy(ref)
+    ref = publish(writer, 1)
+    assert reader.lease(ref.seq, 60)
+    for _ in range(200):
+        publish(writer, 2)
+        assert (reader.copy(ref) == 1).all()
     reader.close()
 
 
@@ -173,11 +174,11 @@ def test_the_doorbell_rings_for_each_reader_and_never_blocks(config):
     writer = RingWriter.create(config.run_dir, GATE, "main", SMALL, 4)
     for value in range(100):
         publish(writer, value)
-    assert all(bell.wait(5) for bell in bells)
+    assert all(bell.wait(60) for bell in bells)
     assert not bells[0].wait(0)
     bells[0].close()
     publish(writer, 1)
-    assert bells[1].wait(5)
+    assert bells[1].wait(60)
     bells[1].close()
     writer.close()
 
@@ -186,13 +187,13 @@ def test_a_bell_that_has_rung_is_silent_until_its_reader_has_taken_notice(config
     bell = Doorbell(config.run_dir, "reader")
     for value in range(100):  # more than a socket's queue holds
         publish(writer, value)
-    assert bell.wait(5)
+    assert bell.wait(60)
     assert not bell.wait(0)
     publish(writer, 1)
-    assert bell.wait(5)
+    assert bell.wait(60)
     bell.close()
     again = Doorbell(config.run_dir, "reader")
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while not again.wait(0.01):
         assert time.monotonic() < deadline, "a reader that started again is not rung"
         publish(writer, 1)
@@ -207,14 +208,14 @@ def test_no_frame_waits_for_the_next_look_however_often_bell_and_reader_meet(con
 
     def write() -> None:
         for value in range(count):
-            go.acquire(timeout=10)
+            go.acquire(timeout=60)
             publish(writer, value % 251)
 
     thread = threading.Thread(target=write)
     thread.start()
     while seen < count:
         while (ref := reader.latest()) is None or ref.seq == seen:
-            assert bell.wait(2), "it was published, and the bell did not ring"
+            assert bell.wait(60), "it was published, and the bell did not ring"
         seen = ref.seq
         go.release()
     thread.join()
@@ -222,7 +223,9 @@ def test_no_frame_waits_for_the_next_look_however_often_bell_and_reader_meet(con
     bell.close()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(steps=st.lists(st.sampled_from(["publish", "wait", "hush", "answer"]), max_size=30))
 def test_whatever_was_published_since_the_last_notice_has_rung(config, writer, steps):
     bell = Doorbell(config.run_dir, "reader")
@@ -259,20 +262,22 @@ from core.frames import Doorbell
 bell = Doorbell(Path({str(config.run_dir)!r}), "dead")
 os._exit(0)
 """
-    subprocess.run([sys.executable, "-c", code], timeout=30, check=True)
+    subprocess.run([sys.executable, "-c", code], timeout=300, check=True)
     bells = config.run_dir / "bells"
     assert {path.name for path in bells.iterdir()} == {"dead.bell", "dead.word", "living.bell", "living.word"}
     publish(writer, 1)
     sweep(config.run_dir)
     assert {path.name for path in bells.iterdir()} == {"living.bell", "living.word"}
-    assert living.wait(5)
+    assert living.wait(60)
     publish(writer, 2)
-    assert living.wait(5)
+    assert living.wait(60)
     living.close()
     assert list(bells.iterdir()) == []
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(steps=st.lists(st.sampled_from(["publish", "fail"]), max_size=40), n_slots=st.integers(2, 7))
 def test_of_n_slots_the_last_frames_but_one_can_always_be_read(config, steps, n_slots):
     writer = RingWriter.create(config.run_dir, GATE, "history", SMALL, n_slots)
@@ -307,12 +312,15 @@ def test_frames_are_read_within_one_another_and_errors_pass_through(config, writ
     reader.close()
 
 
+def segments_of(config) -> list[Path]:
+    return list(SHM_DIR.glob(f"{segment_prefix(config.run_dir)}*"))
+
+
 def test_closing_leaves_nothing_behind(config):
-    before = set(SHM_DIR.iterdir())
     writer = RingWriter.create(config.run_dir, GATE, "main", SMALL, 4)
     publish(writer, 1)
     writer.close()
-    assert set(SHM_DIR.iterdir()) <= before
+    assert segments_of(config) == []
     assert list_rings(config.run_dir) == []
 
 
@@ -327,10 +335,10 @@ r = RingReader.open(run, "gate", "main"); r.copy(s.ref); r.close(); w.close()
 from multiprocessing import resource_tracker
 print(resource_tracker._resource_tracker._pid)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
     assert done.stdout.strip() == "None"
     assert done.stderr == ""
-    assert not any("gate" in path.name for path in Path(SHM_DIR).iterdir() if path.name.startswith("haetae-t"))
+    assert segments_of(config) == []
 
 
 def test_a_writer_knows_for_how_long_it_is_watched(config, writer):

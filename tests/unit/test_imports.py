@@ -77,7 +77,7 @@ def loaded(modules: list[str], heavy: tuple[str, ...]) -> str:
     code = f"import sys, importlib; [importlib.import_module(m) for m in {modules!r}]; "
     code += f"print([m for m in {heavy!r} if m in sys.modules])"
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 

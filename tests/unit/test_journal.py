@@ -174,7 +174,9 @@ def test_what_could_not_be_synced_is_seen_by_no_reader_and_harms_nothing_later(j
     assert journal.read(Position(), 10)[0] == [first, last]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(
     seed=st.integers(0, 10**6),
     prefixes=st.lists(st.integers(0, 40), max_size=6),

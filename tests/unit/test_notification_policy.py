@@ -97,7 +97,9 @@ def test_a_clock_set_back_never_silences_for_longer_than_two_windows(database):
     assert ask(database, 95_000) == (True, 1)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(steps=st.lists(st.tuples(st.integers(-40_000, 40_000), st.integers(0, 4)), min_size=1, max_size=25))
 def test_suppression_is_what_its_words_say(database, steps):
     key = str(uuid7())
@@ -308,7 +310,9 @@ class Office:
             )
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(priorities=st.lists(st.integers(0, 4), min_size=1, max_size=30), late=st.lists(st.integers(0, 4), max_size=10))
 def test_what_is_critical_never_waits_behind_what_is_less(desk, priorities, late):
     """With one place: whatever is taken, nothing more urgent was waiting; what comes meanwhile included."""

@@ -32,15 +32,26 @@ def server(context, config):
     made.close()
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch):
+    """An outbox sends again after a minute, which no machine is late by; `impatient` does sooner."""
+    monkeypatch.setattr(outbox_module, "RESEND_S", 60.0)
+
+
 @pytest.fixture
-def outbox(context, config, monkeypatch):
-    monkeypatch.setattr(outbox_module, "RESEND_S", 0.2)
+def outbox(context, config):
     made = EventOutbox(context, config, GATE)
     yield made
     made.close(0)
 
 
-def take(server, outbox, timeout_s: float = 5.0):
+@pytest.fixture
+def impatient(outbox, monkeypatch):
+    monkeypatch.setattr(outbox_module, "RESEND_S", 0.2)
+    return outbox
+
+
+def take(server, outbox, timeout_s: float = 60.0):
     """The next message that the outbox sends."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
@@ -50,14 +61,15 @@ def take(server, outbox, timeout_s: float = 5.0):
     raise AssertionError("nothing was sent")
 
 
-def settle(outbox, condition, timeout_s: float = 5.0) -> None:
+def settle(outbox, condition, timeout_s: float = 60.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline
         outbox.pump(0.01)
 
 
-def test_what_was_lost_on_the_way_comes_before_what_was_sent_later(server, outbox):
+def test_what_was_lost_on_the_way_comes_before_what_was_sent_later(server, impatient):
+    outbox = impatient
     first, second = make_event(1), make_event(2)
     outbox.log_event(first)
     lost = take(server, outbox)
@@ -99,16 +111,18 @@ def test_a_newer_revision_is_not_forgotten_by_the_acknowledgement_of_an_older(se
     settle(outbox, lambda: not outbox.pending)
 
 
-def test_a_refusal_is_not_answered_by_a_flood(server, outbox):
+def test_a_refusal_is_not_answered_by_a_flood(server, impatient):
+    outbox = impatient
     outbox.log_event(make_event(1))
     refused = 0
-    until = time.monotonic() + 0.9
-    while time.monotonic() < until:
+    begun = time.monotonic()
+    while refused < 4:
+        assert time.monotonic() - begun < 60
         outbox.pump(0.005)
         for incoming in server.receive(0.005):
             incoming.fail("journal_full", "no space left on device")
             refused += 1
-    assert 2 <= refused <= 6
+    assert time.monotonic() - begun > 3 * 0.2 * 0.9
     assert outbox.pending == 1
 
 
@@ -118,7 +132,7 @@ def test_what_the_logger_cannot_read_is_set_aside_and_the_others_go_on(server, o
         outbox.log_event(event)
     bad = events[4].id
     stored: list[str] = []
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while outbox.pending:
         assert time.monotonic() < deadline
         outbox.pump(0.01)

@@ -43,7 +43,7 @@ def ask_all(pool: ResourcePool, names: list[str]) -> list[object]:
     ready = threading.Barrier(ASKING)
 
     def ask(number: int) -> object:
-        ready.wait(30)
+        ready.wait(60)
         try:
             return pool.get_vad_model(names[number % len(names)])
         except ModelError as error:
@@ -305,7 +305,7 @@ def test_gpu_memory_agrees_with_the_driver():
     assert abs(used - (found["cuda_total"] - found["cuda_free"])) < 0.1 * found["cuda_total"]
 
 
-def wait_until(holds, seconds: float = 10.0) -> None:
+def wait_until(holds, seconds: float = 60.0) -> None:
     give_up = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < give_up

@@ -2,7 +2,6 @@
 
 import os
 import threading
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -225,24 +224,28 @@ def test_events_are_taken_in_while_old_ones_are_deleted(database_url, tmp_path):
     deleter, writer = make_engine(database_url, writer=True), make_engine(database_url, writer=True)
     for begin in range(0, 4000, 500):
         store(deleter, *(days_ago(99 - n / 1000) for n in range(begin, begin + 500)))
-    slowest, stop = 0.0, threading.Event()
+    stop, written = threading.Event(), threading.Semaphore(0)
 
     def write() -> None:
-        nonlocal slowest
         while not stop.is_set():
-            begun = time.monotonic()
             store(writer, days_ago(1))
-            slowest = max(slowest, time.monotonic() - begun)
+            written.release()
+
+    def pause() -> None:
+        """Between two slices: an event that comes is stored before the next."""
+        assert written.acquire(timeout=60), "the database was not let go of"
+        while written.acquire(blocking=False):
+            pass
+        assert written.acquire(timeout=60), "the database was not let go of"
 
     thread = threading.Thread(target=write)
     thread.start()
     config = RetentionConfig(days=30, unacknowledged_days=30)
     try:
-        where = {**HERE, "pause": lambda: time.sleep(0.02)}
+        where = {**HERE, "pause": pause}
         assert delete_old_events(deleter, config, tmp_path, **where) == 4000
     finally:
         stop.set()
         thread.join()
         deleter.dispose()
         writer.dispose()
-    assert slowest < 2.0  # a slice, not the whole of it

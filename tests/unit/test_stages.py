@@ -73,7 +73,7 @@ class Gated:
 
     def process(self, rows, executor=None):
         self.running.release()
-        assert self.go.acquire(timeout=10)
+        assert self.go.acquire(timeout=60)
         return [row.prepared for row in rows]
 
 
@@ -111,14 +111,14 @@ def test_the_next_batch_is_prepared_while_one_runs(config, ring):
     with ThreadPoolExecutor(1) as executor:
         stages = Stages(RingSet(config.run_dir), executor, woken.release)
         stages.begin(job(model, [write(ring, 1)]))
-        assert model.running.acquire(timeout=10)
+        assert model.running.acquire(timeout=60)
         stages.begin(job(model, [write(ring, 2)]))
         for _ in range(2):
-            assert model.seen_prepared.acquire(timeout=10)
+            assert model.seen_prepared.acquire(timeout=60)
         assert stages.take() == []
         model.go.release(2)
         for _ in range(2):
-            assert woken.acquire(timeout=10)
+            assert woken.acquire(timeout=60)
         assert [one.outcomes for one in stages.take()] == [[1], [2]]
         stages.close()
 
@@ -136,4 +136,4 @@ def test_a_frame_that_is_gone_fails_alone_and_closing_ends_what_was_begun(config
     [ended] = stages.take()
     assert isinstance(ended.outcomes[0], FrameGone)
     assert (ended.outcomes[1], ended.prepared) == (7, 1)
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 50

@@ -73,7 +73,9 @@ def read(engine: Engine, first: str, last: str, now: str = "2027-01-01T00:00:00Z
 # ---- against a plain count
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(
     seed=st.integers(0, 10**6),
     zone=st.sampled_from(ZONES),

@@ -13,12 +13,12 @@ print("ready", flush=True)
 until = time.monotonic() + 2
 while time.monotonic() < until:
     stop.is_set()
-print(stop.wait(5), flush=True)
+print(stop.wait(60), flush=True)
 """
 HANG = """
 import os, signal, time
 from core.process import StopFlag
-stop = StopFlag(ends_within_s=1)
+stop = StopFlag(ends_within_s=5)
 os.kill(os.getpid(), signal.SIGTERM)
 print(stop.is_set(), flush=True)
 time.sleep(60)
@@ -26,7 +26,7 @@ time.sleep(60)
 
 
 def run(code: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
 
 
 def test_any_number_of_signals_at_once_stops_and_hangs_nothing():
@@ -47,7 +47,7 @@ def test_a_process_that_hangs_in_its_orderly_end_is_ended_all_the_same():
     done = run(HANG)
     assert done.stdout.strip() == "True"
     assert done.returncode == -signal.SIGALRM
-    assert time.monotonic() - begun < 20
+    assert time.monotonic() - begun < 50
 
 
 def test_waiting_ends_when_it_is_set_and_otherwise_in_time():

@@ -122,14 +122,14 @@ def test_one_viewer_that_cannot_be_told_of_its_rights_keeps_nobody_elses():
 def test_a_database_that_does_not_answer_holds_up_no_socket():
     async def run():
         hub, wire, answers = Streams(), Wire(), threading.Event()
-        asks = connection(knows_lately=lambda *_: False, read_cameras=lambda *_: answers.wait(10))
+        asks = connection(knows_lately=lambda *_: False, read_cameras=lambda *_: answers.wait(60))
         viewer, gone = FrameViewer(asks, wire, somebody(YARD), hub), FrameViewer(asks, Wire(), somebody(GATE), hub)
         viewer.received(Watch(cameras=[CameraView(camera_id=YARD)]))
         gone.received(Watch(cameras=[CameraView(camera_id=GATE)]))
         gone.closed()
         assert hub.watched == set()
         answers.set()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await wire.told.wait()
         assert {key.camera_id for key in hub.watched} == {YARD}
         assert wire.heard()[0]["channels"][0]["camera_id"] == YARD
@@ -145,7 +145,7 @@ def test_cameras_known_before_are_shown_on_while_the_database_is_away():
         hub, wire = Streams(), Wire()
         viewer = FrameViewer(connection(knows_lately=lambda *_: False, read_cameras=refuse), wire, somebody(YARD), hub)
         viewer.received(Watch(cameras=[CameraView(camera_id=YARD)]))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await wire.told.wait()
         assert {key.camera_id for key in hub.watched} == {YARD}
 
@@ -189,7 +189,7 @@ def test_pictures_of_one_camera_that_cannot_be_served_end_nobody_elses(config, m
         with FakeCamera(config, YARD, fps=20):
             hub.join(StreamKey(YARD, "tile"), _Subscription(good, 10.0, heat=False))
             hub.join(StreamKey(GATE, "tile"), _Subscription(bad, 10.0, heat=False))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await bad.told.wait()
                 while good.pictures < 3:
                     good.told.clear()
@@ -252,7 +252,7 @@ def test_whoever_was_away_gets_a_page_of_large_changes_as_fast_as_it_reads_them(
         await viewer.opened(Hello(after=0))
         wire.has_room = False
         assert viewer._catching
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not viewer.live and not wire.ended:
                 await asyncio.sleep(0)
                 wire.has_room = True
@@ -302,7 +302,7 @@ def test_a_key_hears_of_statistics_where_it_may_read_them(scopes, monkeypatch):
         hub._joined = {one, person}
         hub.statistics_due.set()
         task = asyncio.create_task(hub._watch_statistics())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await other.told.wait()
         task.cancel()
         assert [len(wire.pushed), len(other.pushed)] == [int(Scope.STATS_READ in scopes), 1]
@@ -335,7 +335,7 @@ def test_a_viewer_is_told_when_events_cannot_be_followed_and_the_next_is_followe
         hub = hub_that(monkeypatch, follow)
         wire = Wire()
         first = EventViewer(connection(), wire, somebody(YARD), hub)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             with pytest.raises(Ended):
                 await hub.join(first)
             assert wire.ended == "unavailable"
@@ -351,7 +351,7 @@ def test_a_viewer_does_not_wait_for_a_database_for_ever(monkeypatch):
 
     async def run():
         hub = hub_that(monkeypatch, lambda *_: None)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             with pytest.raises(Ended):
                 await hub.join(EventViewer(connection(), Wire(), somebody(YARD), hub))
         await hub.close()

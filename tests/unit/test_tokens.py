@@ -114,11 +114,11 @@ def test_a_code_is_taken_once_and_within_a_minute():
 
 def test_a_token_that_was_read_before_still_ends_and_is_not_read_as_another_kind(tmp_path):
     ring, claims = KeyRing(tmp_path), Claims("user", "session", 1)
-    token = ring.sign(TokenKind.ACCESS, claims, now_s=time.time() - 13, lifetime_s=10)  # what is left is leeway
+    token = ring.sign(TokenKind.ACCESS, claims, now_s=time.time() - 11, lifetime_s=10)  # what is left is leeway
     assert ring.read(TokenKind.ACCESS, token) == claims
     with pytest.raises(TokenRefused, match="another kind"):
         ring.read(TokenKind.MEDIA, token)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     with pytest.raises(TokenRefused, match="expired"):
         while time.monotonic() < deadline:
             assert ring.read(TokenKind.ACCESS, token) == claims

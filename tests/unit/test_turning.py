@@ -19,7 +19,7 @@ class Head:
 
     def __call__(self, preset: str) -> None:
         self.asked.put(preset)
-        if error := self.answers.get(timeout=10):
+        if error := self.answers.get(timeout=60):
             raise error
 
 
@@ -30,7 +30,7 @@ class Site:
 
     def answers(self, preset: str, error: Exception | None = None) -> Turned:
         """The camera was asked for `preset`, and answers now."""
-        assert self.head.asked.get(timeout=10) == preset
+        assert self.head.asked.get(timeout=60) == preset
         assert self.turning.poll() == [], "it does not wait for the camera"
         self.head.answers.put(error)
         (told,) = until(self.turning.poll, "the answer is heard")

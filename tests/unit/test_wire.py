@@ -33,7 +33,7 @@ class Answering:
         self.ready = threading.Event()
         self.thread = threading.Thread(target=self._run, args=(context, endpoint))
         self.thread.start()
-        assert self.ready.wait(5)
+        assert self.ready.wait(60)
 
     def _run(self, context: zmq.Context, endpoint: str) -> None:
         self.server = RequestServer(context, endpoint, ManagerRequest)
@@ -49,7 +49,7 @@ class Answering:
 
     def close(self) -> None:
         self.stop.set()
-        self.thread.join(5)
+        self.thread.join(60)
 
 
 @pytest.fixture
@@ -71,16 +71,16 @@ def make_client(context: zmq.Context, config: Config) -> RequestClient:
 
 def test_a_request_gets_its_reply(context, config, answering):
     client = make_client(context, config)
-    assert client.call(Ping()) == Pong(pid=1, instance="a")
+    assert client.call(Ping(), 60.0) == Pong(pid=1, instance="a")
     client.close()
 
 
 def test_a_handler_that_raises_answers_with_an_error_and_lives_on(context, config, answering):
     client = make_client(context, config)
     with pytest.raises(RemoteError, match="KeyError") as caught:
-        client.call(ApplyCameras())
+        client.call(ApplyCameras(), 60.0)
     assert caught.value.code == "internal"
-    assert client.call(Ping()) == Pong(pid=1, instance="a")
+    assert client.call(Ping(), 60.0) == Pong(pid=1, instance="a")
     client.close()
 
 
@@ -88,7 +88,7 @@ def test_garbage_is_counted_and_dropped(context, config, answering):
     client = make_client(context, config)
     for parts in ([b""], [b"\xff\x00garbage"], [b"a", b"b", b"c"], [b"\xc1", b""]):
         client.socket.send_multipart(parts)
-    assert client.call(Ping()) == Pong(pid=1, instance="a")
+    assert client.call(Ping(), 60.0) == Pong(pid=1, instance="a")
     assert answering.server.statistics().malformed == 4
     client.close()
 
@@ -106,16 +106,16 @@ def test_nobody_there_is_a_timeout_not_a_hang(context, config):
     begun = time.monotonic()
     with pytest.raises(RequestTimeout):
         client.call(GetCameras(), timeout_s=0.2)
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 30
     assert client.waiting == 0
     client.close()
 
 
 def test_a_request_survives_a_server_that_starts_later(context, config):
     client = make_client(context, config)
-    client.send(Ping(), timeout_s=10)
+    client.send(Ping(), timeout_s=60)
     late = Answering(context, config.endpoint("manager"))
-    [(_, reply)] = client.receive(10)
+    [(_, reply)] = client.receive(60)
     assert reply == Pong(pid=1, instance="a")
     client.close()
     late.close()
@@ -136,9 +136,9 @@ def test_an_address_left_by_a_dead_server_is_taken_over(context, config):
 def test_a_feed_tells_topic_sequence_and_message(context, config):
     publisher = FeedPublisher(context, config.endpoint("feed"))
     subscriber = FeedSubscriber(context, config.endpoint("feed"), Pong, topics=["gate"])
-    assert publisher.socket.poll(5000)  # the subscription has arrived
+    assert publisher.socket.poll(60_000)  # the subscription has arrived
     publisher.publish("yard", Pong(pid=1, instance="x"), 1)
     publisher.publish("gate", Pong(pid=2, instance="y"), 2)
-    assert subscriber.receive(5) == [("gate", 2, Pong(pid=2, instance="y"))]
+    assert subscriber.receive(60) == [("gate", 2, Pong(pid=2, instance="y"))]
     subscriber.close()
     publisher.close()

@@ -1,6 +1,7 @@
 """Capture: from a source into the camera's two rings, at the source's pace or as fast as frames are taken."""
 
 import enum
+import math
 import os
 import queue
 import threading
@@ -21,7 +22,7 @@ from workers.camera.masks import Masks
 from workers.camera.pixels import MotionGate, scale_i420
 from workers.camera.sight import Finding, Sight
 from workers.camera.sources import Source, SourceFrame
-from workers.camera.sources.base import Activity, SparingSource
+from workers.camera.sources.base import Activity, Wanted
 
 __all__ = ["Capture", "Captured", "Pace", "Rings", "Round"]
 
@@ -31,7 +32,7 @@ LOOP_GAP_S = 1000.0
 """Added to a source's own time at each new round, so that what looks back in time starts afresh."""
 
 
-SPARE_FROM = 4.0
+FEW_FROM = 4.0
 """Frames that come for each that is analysed, from which on those that no other follows from are not decoded: encoders
 with B frames make up to three of four such.
 """
@@ -167,6 +168,8 @@ class Capture:
         """May be replaced while it runs."""
         self._masks = self.masks
         self.activity = Activity()
+        self.wanted = Wanted()
+        """For the sources that are played."""
         self.stopped = threading.Event()
         self._gate = gate
         self.analysis_fps = analysis_fps
@@ -198,19 +201,18 @@ class Capture:
                 speed = one.source.info.speed
                 begun = time.monotonic() - offset_s / speed
                 last_s = offset_s
-                sparing = one.source if one.pace is Pace.TIMED and isinstance(one.source, SparingSource) else None
                 for frame in one.frames:
                     last_s = offset_s + frame.media_s
-                    if sparing:
-                        few = one.source.info.fps * self._period_s >= SPARE_FROM
-                        sparing.sparing = few and not self._rings.watched
                     if one.pace is not Pace.FAST and self._spared(last_s):
                         self._index += 1
+                        self._tell_wanted(one, offset_s)
                         continue
                     late_s = begun + last_s / speed - time.monotonic() if one.pace is Pace.TIMED else 0.0
                     if late_s > 0 and self.stopped.wait(late_s):
                         return
-                    if not self._hand_over(self._capture(one, frame, last_s), wait=one.pace is Pace.FAST):
+                    captured = self._capture(one, frame, last_s)
+                    self._tell_wanted(one, offset_s)
+                    if not self._hand_over(captured, wait=one.pace is Pace.FAST):
                         return
                 offset_s = last_s + 1 / max(one.source.info.fps, 1.0)
         except HaetaeError as error:
@@ -271,7 +273,12 @@ class Capture:
     @property
     def captured(self) -> int:
         """Frames so far, those that nobody wanted too."""
-        return self._index
+        return self._index + self.wanted.left_out
+
+    def _tell_wanted(self, one: Round, offset_s: float) -> None:
+        all_are = one.pace is Pace.FAST or self._rings.watched
+        self.wanted.due_s = -math.inf if all_are else self._next_due_s - self._period_s / 4 - offset_s
+        self.wanted.few = not all_are and one.source.info.fps * self._period_s >= FEW_FROM
 
     def _spared(self, media_s: float) -> bool:
         """Whether nobody wants the frame: it is not to be analysed, and no reader watches."""

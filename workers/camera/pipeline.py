@@ -56,7 +56,7 @@ from workers.camera.recorder import EventRecorder, ScoreSheet
 from workers.camera.score_history import ScoreHistory
 from workers.camera.sight import GOOD, Finding, Sight
 from workers.camera.sources import LIVE, Source, SourceOptions, open_source, source_url
-from workers.camera.sources.base import Activity, SimulatedSource
+from workers.camera.sources.base import Activity, SimulatedSource, Wanted
 from workers.camera.tampering import Tampering
 from workers.camera.turning import Turned, Turning, TurnStep
 
@@ -207,7 +207,7 @@ class CameraPipeline:
         sub = open_url(camera.sub_url, camera.sealed_sub_url, box)
         return source_url(open_url(camera.url, camera.sealed_url, box)), source_url(sub) if sub else None
 
-    def _options(self, packets: ClipRecorder | None, activity: Activity) -> SourceOptions:
+    def _options(self, packets: ClipRecorder | None, activity: Activity, wanted: Wanted | None = None) -> SourceOptions:
         limits = self._config.cameras
         return SourceOptions(
             settings=self._camera.settings,
@@ -215,14 +215,16 @@ class CameraPipeline:
             read_s=limits.read_s,
             addresses=lambda url: check_address(url, self._config),
             activity=activity,
+            hardware=limits.hardware_decoding,
             packets=packets,
+            wanted=wanted,
             stopped=self._capture.stopped,
         )
 
     def _opened(self, url: CameraUrl) -> Source:
         """The source of the pictures; its packets are for clips unless another stream's are."""
         packets = None if self._sub_url else self._clips
-        return open_source(url, self._options(packets, self._capture.activity))
+        return open_source(url, self._options(packets, self._capture.activity, self._capture.wanted))
 
     def _new_promise(self) -> PromiseKeeper:
         return PromiseKeeper(

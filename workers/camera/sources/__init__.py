@@ -31,7 +31,6 @@ def open_source(url: str | CameraUrl, options: SourceOptions | None = None) -> S
     """
     options = options or SourceOptions()
     found = source_url(url) if isinstance(url, str) else url
-    rotation = options.settings.rotation
     if found.kind is SourceKind.RTSP:
         return open_rtsp(found, options)
     if found.kind is SourceKind.HTTP:
@@ -45,5 +44,5 @@ def open_source(url: str | CameraUrl, options: SourceOptions | None = None) -> S
     if found.kind is SourceKind.DEVICE:
         return open_device(found, options)
     if found.kind is SourceKind.FOLDER:
-        return FolderSource(found.path, rotation, options.packets)
-    return FileSource(found.path, rotation, options.packets)
+        return FolderSource(found.path, options)
+    return FileSource(found.path, options)

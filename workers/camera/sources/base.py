@@ -1,5 +1,6 @@
 """What a camera asks of a video source, wherever the pictures come from."""
 
+import math
 import ssl
 import threading
 import time
@@ -14,6 +15,7 @@ from av.video.stream import VideoStream
 
 from core.cameras import CameraSettings
 from core.cameras.urls import CameraUrl
+from core.config import HardwareDecoding
 
 __all__ = [
     "Activity",
@@ -23,7 +25,7 @@ __all__ = [
     "SourceFrame",
     "SourceInfo",
     "SourceOptions",
-    "SparingSource",
+    "Wanted",
     "check_i420",
     "trusted_authorities",
 ]
@@ -55,6 +57,18 @@ class PacketSink(Protocol):
     def add(self, packet: Packet) -> None: ...
 
 
+class Wanted:
+    """Which pictures a camera has a use for, told to its source while it decodes; used by one thread."""
+
+    def __init__(self) -> None:
+        self.due_s = -math.inf
+        """The source's own time from which on the next one is; -inf where all are."""
+        self.few = False
+        """Whether so few are that those may be left out from which no other follows."""
+        self.left_out = 0
+        """Pictures so far that the source did not give for that."""
+
+
 class SourceOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How a source is opened and read."""
 
@@ -64,7 +78,10 @@ class SourceOptions(msgspec.Struct, frozen=True, kw_only=True):
     addresses: Callable[[CameraUrl], list[str]] = lambda url: [url.host]
     """The addresses of a host that may be called; raises AddressRefused."""
     activity: Activity = Activity()
+    hardware: HardwareDecoding = "off"
     packets: PacketSink | None = None
+    wanted: Wanted | None = None
+    """None: all pictures are."""
     stopped: threading.Event = threading.Event()
     """Ends waiting early."""
 
@@ -139,14 +156,6 @@ class SimulatedSource(Source, Protocol):
     def normal_frames(self, seconds: float) -> Iterator[SourceFrame]:
         """Give `seconds` of simulated time in which nothing unusual happens, as fast as they are asked for."""
         ...
-
-
-@runtime_checkable
-class SparingSource(Source, Protocol):
-    """A source that can leave out what its codec needs for no other frame."""
-
-    sparing: bool
-    """While True, such frames are not decoded; to be set at any time, by any thread."""
 
 
 def trusted_authorities() -> str:

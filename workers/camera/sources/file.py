@@ -14,7 +14,9 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from core.errors import SourceError
-from workers.camera.sources.base import PacketSink, SourceInfo
+from workers.camera.sources.base import PacketSink, SourceInfo, SourceOptions
+from workers.camera.sources.decoder import Decoder
+from workers.camera.sources.hardware import accelerator
 from workers.camera.sources.pictures import copy_i420, shown_size, stamp_s
 
 __all__ = ["FileFrame", "FileSource", "MediaTimeline", "rate_of"]
@@ -83,13 +85,12 @@ class FileSource:
     since the last call of frames().
     """
 
-    def __init__(self, path: Path, rotation: int = 0, packets: PacketSink | None = None) -> None:
+    def __init__(self, path: Path, options: SourceOptions | None = None) -> None:
         _check_file(path)
         self._path = path
-        self._rotation = rotation
-        self._packets = packets
+        self._options = options or SourceOptions()
+        self._rotation = self._options.settings.rotation
         self._running: Generator[FileFrame, None, None] | None = None
-        self.sparing = False
         self.skipped = 0
         container = self._open()
         try:
@@ -114,16 +115,22 @@ class FileSource:
         info = self.info
         timeline = MediaTimeline(info.fps)
         container = self._open()
-        pictures = self._pictures(container, self._packets)
+        decoder = Decoder(_video_stream(container, self._path), self._options.wanted, self._skip)
+        pictures = self._pictures(container, decoder, self._options.packets)
         try:
             for index, picture in enumerate(pictures):
                 self._check_size(picture, index)
-                yield FileFrame(picture, index, timeline.advance(stamp_s(picture)), self._rotation)
+                media_s = timeline.advance(stamp_s(picture))
+                decoder.shown(picture, media_s)
+                yield FileFrame(picture, index, media_s, self._rotation)
         finally:
             pictures.close()  # before its container: PyAV crashes when a closed one is read
             container.close()
             if self.skipped:
                 log.warning("file_frames_skipped", path=str(self._path), skipped=self.skipped)
+
+    def _skip(self) -> None:
+        self.skipped += 1
 
     def _check_size(self, picture: VideoFrame, index: int) -> None:
         info = self.info
@@ -137,7 +144,12 @@ class FileSource:
     def _open(self) -> InputContainer:
         """Open for reading; only local files are followed, so that a playlist cannot reach the network."""
         try:
-            container = av.open(f"file:{self._path}", metadata_errors="replace", options={"protocol_whitelist": "file"})
+            container = av.open(
+                f"file:{self._path}",
+                metadata_errors="replace",
+                options={"protocol_whitelist": "file"},
+                hwaccel=accelerator(self._options.hardware),
+            )
         except PermissionError as error:
             raise SourceError(f"{self._path} may not be read", hint="check the file's permissions") from error
         except (av.error.FFmpegError, OSError, ValueError) as error:
@@ -152,7 +164,7 @@ class FileSource:
     def _probe(self, container: InputContainer) -> SourceInfo:
         stream = _video_stream(container, self._path)
         fps = rate_of(stream)
-        pictures = self._pictures(container)
+        pictures = self._pictures(container, Decoder(stream, None, self._skip), None)
         first = next(pictures, None)
         pictures.close()
         if first is None:
@@ -171,35 +183,23 @@ class FileSource:
         return SourceInfo(self._path.name, width, height, fps, frames, duration_s, simulated=False, codec=codec)
 
     def _pictures(
-        self, container: InputContainer, packets: PacketSink | None = None
+        self, container: InputContainer, decoder: Decoder, packets: PacketSink | None
     ) -> Generator[VideoFrame, None, None]:
         """Decode what can be decoded; what cannot is counted in `skipped`."""
         stream = _video_stream(container, self._path)
         if packets:
             packets.begin(stream, self._rotation)
-        broken_reads, skipping = 0, "DEFAULT"
+        broken_reads = 0
         while broken_reads < _MAX_BROKEN_READS:
             try:
                 for packet in container.demux(stream):
                     broken_reads = 0
                     if packets:
                         packets.add(packet)
-                    # a packet without a time stamp counts a step, so there none may be left out
-                    wanted = "NONREF" if self.sparing and packet.pts is not None else "DEFAULT"
-                    if wanted != skipping:
-                        stream.codec_context.skip_frame = skipping = wanted
                     try:
-                        pictures = packet.decode()
+                        yield from decoder.decode(packet)
                     except av.error.EOFError:
                         return
-                    except av.error.FFmpegError:
-                        self.skipped += 1
-                        continue
-                    for picture in pictures:
-                        if not isinstance(picture, VideoFrame) or picture.is_corrupt:
-                            self.skipped += 1
-                        else:
-                            yield picture
                 return
             except av.error.FFmpegError as error:
                 broken_reads += 1

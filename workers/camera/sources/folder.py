@@ -6,7 +6,7 @@ from pathlib import Path
 import structlog
 
 from core.errors import SourceError
-from workers.camera.sources.base import PacketSink, SourceInfo
+from workers.camera.sources.base import SourceInfo, SourceOptions
 from workers.camera.sources.file import FileFrame, FileSource
 
 __all__ = ["FolderSource"]
@@ -17,8 +17,8 @@ log = structlog.get_logger()
 class FolderSource:
     """What cannot be played is left out; raises SourceError where nothing can. The size is that of the file played."""
 
-    def __init__(self, path: Path, rotation: int = 0, packets: PacketSink | None = None) -> None:
-        self._path, self._rotation, self._packets = path, rotation, packets
+    def __init__(self, path: Path, options: SourceOptions | None = None) -> None:
+        self._path, self._options = path, options
         self._current: FileSource | None = None
         first = next(self._files(), None)
         if first is None:
@@ -36,7 +36,7 @@ class FolderSource:
             raise SourceError(f"{self._path} cannot be read ({error.strerror})", "check the path") from error
         for path in paths:
             try:
-                yield FileSource(path, self._rotation, self._packets)
+                yield FileSource(path, self._options)
             except SourceError as error:
                 log.warning("file_left_out", reason=str(error))
 

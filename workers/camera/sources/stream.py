@@ -13,6 +13,7 @@ from av.video.stream import VideoStream
 
 from core.errors import SourceError
 from workers.camera.sources.base import SourceInfo, SourceOptions
+from workers.camera.sources.decoder import Decoder
 from workers.camera.sources.file import rate_of
 from workers.camera.sources.pictures import copy_i420, shown_size, stamp_s
 
@@ -77,6 +78,7 @@ class StreamSource:
             self._stream.codec_context.thread_count = 1
             if options.packets:
                 options.packets.begin(self._stream, options.settings.rotation)
+            self._decoder = Decoder(self._stream, options.wanted if stamped else None, self._skip)
             self._pictures = self._decode()
             self._first = self._wait_first(self._pictures)
         except BaseException:
@@ -113,7 +115,9 @@ class StreamSource:
         while picture is not None:
             if shown_size(picture, rotation) != (self.info.width, self.info.height):
                 self.info = self._describe(picture)
-            yield LiveFrame(picture, index, timeline.advance(stamp_s(picture)), rotation)
+            media_s = timeline.advance(stamp_s(picture))
+            self._decoder.shown(picture, media_s)
+            yield LiveFrame(picture, index, media_s, rotation)
             index += 1
             picture = next(self._pictures, None)
         raise SourceError(f"{self._name} ended the stream")
@@ -138,20 +142,16 @@ class StreamSource:
             self._unstamp(packet)
             if options.packets:
                 options.packets.add(packet)
-            try:
-                pictures = packet.decode()
-            except av.error.FFmpegError:
-                pictures = []
-                self.skipped += 1
+            pictures = self._decoder.decode(packet)
             options.activity.begin("")
-            for picture in pictures:
-                if not isinstance(picture, VideoFrame) or picture.is_corrupt:
-                    self.skipped += 1
-                else:
-                    yield picture
-                    seen = time.monotonic()
+            yield from pictures
+            if pictures or self._decoder.waits:
+                seen = time.monotonic()
             if time.monotonic() - seen > max(options.open_s, options.read_s):
                 raise SourceError(f"{self._name} {silent}", "its stream is damaged: check its network, or try TCP")
+
+    def _skip(self) -> None:
+        self.skipped += 1
 
     def _unstamp(self, packet: av.Packet) -> None:
         if not self._stamped:
