@@ -1,5 +1,6 @@
 """Events in the database: idempotent writes by the logger, and what people do with an event."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -405,6 +406,8 @@ def undo_feedback(engine: Engine, event_id: EventId, *, actor: str, at: str) -> 
 
 JUDGED_DAYS, JUDGED_EVENTS = 365.0, 64
 """What was said so long ago is forgotten; and so many events of a camera are remembered."""
+JUDGED_PLACES = 800
+"""Of the ways of these, the newest first: 16 kB; a camera is told all of it through a pipe, which holds 64."""
 
 
 def judgements(engine: Engine, now: str) -> dict[CameraId, tuple[Judgement, ...]]:
@@ -415,10 +418,15 @@ def judgements(engine: Engine, now: str) -> dict[CameraId, tuple[Judgement, ...]
     query = query.outerjoin(EventPathRow, EventPathRow.event_id == event.id)
     query = query.where(row.undone_at.is_(None), row.at >= later_utc(now, -JUDGED_DAYS * 86_400))
     found: dict[CameraId, dict[str, Judgement]] = {}
+    places: Counter[str] = Counter()
     with engine.connect() as connection:
         for one in connection.execute(query.order_by(row.at.desc(), row.id.desc())):
             said = found.setdefault(CameraId(one.camera_id), {})
             if one.id not in said and len(said) < JUDGED_EVENTS:
+                path = _path(one.places) if one.verdict == "normal" else ()
+                if places[one.camera_id] + len(path) > JUDGED_PLACES:
+                    path = ()
+                places[one.camera_id] += len(path)
                 said[one.id] = Judgement(
                     event_id=EventId(one.id),
                     verdict=one.verdict,
@@ -427,7 +435,7 @@ def judgements(engine: Engine, now: str) -> dict[CameraId, tuple[Judgement, ...]
                     x=one.peak_x / max(1, one.frame_width),
                     y=one.peak_y / max(1, one.frame_height),
                     attribute=attribute_of(one.reason),
-                    path=_path(one.places),
+                    path=path,
                 )
     return {camera_id: tuple(said.values()) for camera_id, said in found.items()}
 

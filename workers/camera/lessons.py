@@ -1,4 +1,4 @@
-"""Lessons: what people called normal lowers the score at that place, at once, until they take it back."""
+"""Lessons: what people called normal lowers the score all along its way, at once, until they take it back."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ __all__ = ["Lessons"]
 MAP_LEVELS = 6.0
 """-log10 P that 255 in a location map stands for."""
 NEAR, FAR = 0.12, 0.24
-"""Frame heights from the peak of what was called normal: up to the first all of it is forgiven, beyond the second
+"""Frame heights from the way of what was called normal: up to the first all of it is forgiven, beyond the second
 nothing. A person in the foreground is about 0.25 high."""
 OTHER_ATTRIBUTE = 0.5
 """Share that is forgiven where something else is unusual at that place: one thing often shows in several ways."""
@@ -28,6 +28,7 @@ class Lessons:
         self._normal = [one for one in judgements if one.verdict == "normal" and one.vad_type == vad_type]
         self._forgiven: dict[tuple[str, int, int, float], np.ndarray] = {}
         """(rows, cols) levels that are forgiven, by what is unusual and the map's form."""
+        self._ways: dict[tuple[int, int, float], np.ndarray] = {}
 
     @property
     def learned(self) -> int:
@@ -72,16 +73,24 @@ class Lessons:
         """What is forgiven at each place, (rows, columns) float32."""
         key = (attribute, rows, columns, aspect)
         if key not in self._forgiven:
+            shares = [1.0 if alike(one.attribute, attribute) else OTHER_ATTRIBUTE for one in self._normal]
+            along = self._along(rows, columns, aspect)
+            if len(self._forgiven) > 64:
+                self._forgiven.clear()
+            self._forgiven[key] = (along * np.array(shares, np.float32)[:, None, None]).max(axis=0)
+        return self._forgiven[key]
+
+    def _along(self, rows: int, columns: int, aspect: float) -> np.ndarray:
+        """What each event forgives along its way where the same is unusual, (events, rows, columns) float32."""
+        key = rows, columns, aspect
+        if key not in self._ways:
             y = (np.arange(rows, dtype=np.float32)[:, None] + 0.5) / rows
             x = (np.arange(columns, dtype=np.float32)[None, :] + 0.5) / columns
-            forgiven = np.zeros((rows, columns), np.float32)
-            for one in self._normal:
-                share = 1.0 if alike(one.attribute, attribute) else OTHER_ATTRIBUTE
+            along = np.zeros((len(self._normal), rows, columns), np.float32)
+            for one, forgiven in zip(self._normal, along, strict=True):
                 for place in (Place(one.x, one.y, one.score), *one.path):
                     distance = np.hypot((x - place.x) * aspect, y - place.y)
                     near = np.clip((FAR - distance) / (FAR - NEAR), 0.0, 1.0)
-                    forgiven = np.maximum(forgiven, near * (share * min(place.score, MOST)))
-            if len(self._forgiven) > 64:
-                self._forgiven.clear()
-            self._forgiven[key] = forgiven.astype(np.float32)
-        return self._forgiven[key]
+                    np.maximum(forgiven, near * min(place.score, MOST), out=forgiven)
+            self._ways = {key: along}
+        return self._ways[key]
