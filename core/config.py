@@ -186,6 +186,9 @@ class VadConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True)
     Each takes up to some tens of MB of inference's memory; the first so many that watch do, 0 none."""
     drift_every_h: Annotated[float, Meta(ge=1, le=720)] = 24.0
     """Watched hours between two looks at whether what was learned on is better."""
+    drift_save_h: Annotated[float, Meta(ge=0.01, le=24)] = 1.0
+    """Watched hours between two times that what is learned on is saved, which is what a crash may lose of it. A file
+    has up to 100 MB per camera, of fused 400 MB."""
     drift_shift: Annotated[float, Meta(gt=0, le=6)] = 0.5
     """-log10 P by which scores may move in a watched day, so that nobody teaches a camera to look away."""
 
@@ -294,6 +297,10 @@ class ManagerConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     """And when it has so much private memory, 10^6 bytes; 0 never."""
 
 
+HardwareDecoding = Literal["off", "auto", "cuda", "vaapi", "qsv", "videotoolbox"]
+"""As FFmpeg names the kinds; "auto" is the first that is there."""
+
+
 class CamerasConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What holds for all cameras; what belongs to one is in the database."""
 
@@ -305,6 +312,8 @@ class CamerasConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Silence after which a source counts as stalled."""
     decode_s: Positive = 5.0
     """Time that decoding one picture may take before the process counts as hung."""
+    hardware_decoding: HardwareDecoding = "off"
+    """Each camera's process then has a context of its own on the device, which takes some of its memory."""
     reconnect_s: Positive = 0.5
     """First wait before connecting again; it doubles each time."""
     reconnect_max_s: Positive = 30.0

@@ -104,8 +104,10 @@ def _database(config: Config) -> Check:
     return Check("database", "ok", f"{shown}, up to date")
 
 
-def _video(_: Config) -> Check:
+def _video(config: Config) -> Check:
     import av  # noqa: PLC0415 - heavy, and what is checked here
+
+    from workers.camera.sources.hardware import usable_hardware  # noqa: PLC0415
 
     wanted = ("h264", "hevc", "mjpeg", "mpeg4", "vp9")
     missing = [name for name in wanted if name not in av.codecs_available]
@@ -115,6 +117,14 @@ def _video(_: Config) -> Check:
         return Check("video", "warn", f"{found}; not {', '.join(missing)}", "install the av package as it is published")
     if "libx264" not in av.codecs_available:
         return Check("video", "warn", f"{found}; cannot write H.264", "haetae watch needs --no-video")
+    hardware, asked = usable_hardware(), config.cameras.hardware_decoding
+    there = ", ".join(kind for kind, missing in hardware.items() if not missing) or "none"
+    found += (
+        f"; hardware that decodes: {there} of {', '.join(hardware) or 'none'}; cameras.hardware_decoding is {asked}"
+    )
+    why = "" if asked in {"off", "auto"} else hardware.get(asked, "this FFmpeg does not offer it")
+    if why:
+        return Check("video", "warn", f"{found}: {why}", "the processor decodes; set it to off, or install the driver")
     return Check("video", "ok", found)
 
 

@@ -15,6 +15,7 @@ from av.video.stream import VideoStream
 
 from core.cameras import CameraSettings
 from core.cameras.urls import CameraUrl
+from core.config import HardwareDecoding
 
 __all__ = [
     "Activity",
@@ -77,6 +78,7 @@ class SourceOptions(msgspec.Struct, frozen=True, kw_only=True):
     addresses: Callable[[CameraUrl], list[str]] = lambda url: [url.host]
     """The addresses of a host that may be called; raises AddressRefused."""
     activity: Activity = Activity()
+    hardware: HardwareDecoding = "off"
     packets: PacketSink | None = None
     wanted: Wanted | None = None
     """None: all pictures are."""

@@ -16,6 +16,7 @@ from av.video.stream import VideoStream
 from core.errors import SourceError
 from workers.camera.sources.base import PacketSink, SourceInfo, SourceOptions
 from workers.camera.sources.decoder import Decoder
+from workers.camera.sources.hardware import accelerator
 from workers.camera.sources.pictures import copy_i420, shown_size, stamp_s
 
 __all__ = ["FileFrame", "FileSource", "MediaTimeline", "rate_of"]
@@ -143,7 +144,12 @@ class FileSource:
     def _open(self) -> InputContainer:
         """Open for reading; only local files are followed, so that a playlist cannot reach the network."""
         try:
-            container = av.open(f"file:{self._path}", metadata_errors="replace", options={"protocol_whitelist": "file"})
+            container = av.open(
+                f"file:{self._path}",
+                metadata_errors="replace",
+                options={"protocol_whitelist": "file"},
+                hwaccel=accelerator(self._options.hardware),
+            )
         except PermissionError as error:
             raise SourceError(f"{self._path} may not be read", hint="check the file's permissions") from error
         except (av.error.FFmpegError, OSError, ValueError) as error:

@@ -18,8 +18,10 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
 from core.cameras.urls import CameraUrl, SourceKind, parse_url
+from core.config import HardwareDecoding
 from core.errors import ConfigError, SourceError
 from workers.camera.sources.base import SourceInfo, SourceOptions, trusted_authorities
+from workers.camera.sources.hardware import accelerator
 from workers.camera.sources.pictures import shown_size
 from workers.camera.sources.stream import LiveFrame, LiveTimeline, StreamSource, explain
 
@@ -232,7 +234,7 @@ def _opened(fetcher: _Fetcher, response: httpx.Response, options: SourceOptions)
         return SnapshotSource(fetcher, options)
     if "mpegurl" in kind or urlsplit(fetcher.url.full).path.endswith(".m3u8"):
         response.close()
-        return _HttpStream(fetcher, _open_playlist(fetcher), options)
+        return _HttpStream(fetcher, _open_playlist(fetcher, options.hardware), options)
     if kind.startswith("text/"):
         response.close()
         raise SourceError(f"{fetcher.url.host} sends a page, not video", "look the path up in the camera's manual")
@@ -241,9 +243,9 @@ def _opened(fetcher: _Fetcher, response: httpx.Response, options: SourceOptions)
     return _HttpStream(fetcher, av.open(body, format="mpjpeg" if parts else None), options, stamped=not parts)
 
 
-def _open_playlist(fetcher: _Fetcher) -> Any:
+def _open_playlist(fetcher: _Fetcher, hardware: HardwareDecoding) -> Any:
     def opened(address: str, _flags: int, _options: dict[str, str]) -> io.BytesIO:
         return io.BytesIO(fetcher.fetch(address, MAX_SEGMENT_BYTES))
 
     options = {"http_persistent": "0", "http_multiple": "0"}
-    return av.open(fetcher.url.full, format="hls", io_open=opened, options=options)
+    return av.open(fetcher.url.full, format="hls", io_open=opened, options=options, hwaccel=accelerator(hardware))

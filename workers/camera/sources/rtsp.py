@@ -9,6 +9,7 @@ import av.error
 from core.cameras.urls import CameraUrl
 from core.errors import SourceError
 from workers.camera.sources.base import SourceOptions, trusted_authorities
+from workers.camera.sources.hardware import accelerator
 from workers.camera.sources.stream import StreamSource, explain
 
 __all__ = ["open_rtsp"]
@@ -41,6 +42,7 @@ def open_rtsp(url: CameraUrl, options: SourceOptions) -> StreamSource:
                 "ca_file": trusted_authorities() if options.settings.verify_tls else "",
             },
             timeout=(options.open_s, options.read_s),
+            hwaccel=accelerator(options.hardware),
         )
     except (av.error.FFmpegError, OSError, ValueError) as error:
         silent = f"did not answer within {options.open_s:g} s"
