@@ -13,7 +13,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
@@ -86,6 +86,12 @@ class BenchModel:
 
     def new_learner(self) -> "_NothingLearned":
         return _NothingLearned()
+
+    def pack_learner(self, learner: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        raise NotImplementedError
+
+    def unpack_learner(self, head: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Any:
+        raise NotImplementedError
 
     def prepare(self, pixels: np.ndarray, width: int, height: int) -> np.ndarray:  # noqa: ARG002
         return self._network.prepare(pixels, height)

@@ -186,6 +186,9 @@ class VadConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True)
     Each takes up to some tens of MB of inference's memory; the first so many that watch do, 0 none."""
     drift_every_h: Annotated[float, Meta(ge=1, le=720)] = 24.0
     """Watched hours between two looks at whether what was learned on is better."""
+    drift_save_h: Annotated[float, Meta(ge=0.01, le=24)] = 1.0
+    """Watched hours between two times that what is learned on is saved, which is what a crash may lose of it. A file
+    has up to 100 MB per camera, of fused 400 MB."""
     drift_shift: Annotated[float, Meta(gt=0, le=6)] = 0.5
     """-log10 P by which scores may move in a watched day, so that nobody teaches a camera to look away."""
 

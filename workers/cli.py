@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
         default=os.environ.get("HAETAE_URL", ""),
         help="ask a Haetae on another machine, by its API",
     )
-    parser.add_argument("--version", action="store_true", help="say which version this is")
+    parser.add_argument("--version", dest="say_version", action="store_true", help="say which version this is")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
     wanted = next((word for word in words if word in COMMANDS), None)
     for name, text in COMMANDS.items():
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
         else:
             subparsers.add_parser(name, help=text)
     args = parser.parse_args(words)
-    if args.version:
+    if args.say_version:
         print(f"haetae {VERSION}")
         return 0
     if not args.command:

@@ -22,7 +22,7 @@ from api.cameras.sensitivity import try_sensitivity
 from api.guard import Principals, needs
 from api.problems import Refused, documented
 from api.services import Call, Services, caller
-from core.cameras import CameraConfig, CameraStatus, Zone
+from core.cameras import CameraConfig, CameraStatus, Light, Zone, normality_id
 from core.cameras.live import read_live
 from core.cameras.onvif import describe_device, discover, list_presets, onvif_url, turn_by_hand
 from core.cameras.probe import probe
@@ -45,7 +45,7 @@ from core.db.cameras import (
 from core.db.history import camera_states, normality_versions, score_minutes
 from core.errors import ConfigError, HaetaeError, RemoteError
 from core.frames import ring_budget
-from core.ids import CameraId, night_id
+from core.ids import CameraId
 from core.rest.base import CameraKey, Uuid
 from core.rest.cameras import (
     CameraChange,
@@ -343,8 +343,9 @@ def stop(services: NamedDependency[Services], request: Call, camera_id: FromPath
 def learn(services: NamedDependency[Services], request: Call, camera_id: FromPath[CameraKey]) -> CameraOut:
     """What it learned, by day and by night, is put aside, and it learns anew; until then it raises no events."""
     camera = _visible(services, request, camera_id)
-    for normality_id in (camera.camera_id, night_id(camera.camera_id)):
-        services.peers["inference"].call(ForgetState(vad_type=camera.vad_type, normality_id=normality_id), 5.0)
+    for light in Light:
+        told = ForgetState(vad_type=camera.vad_type, normality_id=normality_id(camera.camera_id, light))
+        services.peers["inference"].call(told, 5.0)
     services.audit_now(request, "camera.learns_anew", camera.camera_id)
     return _out(services, caller(request), camera, _statuses(services))
 
@@ -614,20 +615,25 @@ def _minute(at: str) -> int:
     responses=documented(404),
     operation_id="listNormality",
 )
-def normality(services: NamedDependency[Services], request: Call, camera_id: FromPath[CameraKey]) -> list[NormalityOut]:
-    """The versions of what it learned to be normal."""
-    return _versions(services, _visible(services, request, camera_id))
+def normality(
+    services: NamedDependency[Services],
+    request: Call,
+    camera_id: FromPath[CameraKey],
+    light: Annotated[Light | None, QueryParameter(description="Only what it learned in this light")] = None,
+) -> list[NormalityOut]:
+    """The versions of what it learned to be normal, by day and by infra-red, the newest first."""
+    return _versions(services, _visible(services, request, camera_id), light)
 
 
-def _versions(services: Services, camera: CameraConfig) -> list[NormalityOut]:
-    used: dict[str, LearnedReply | None] = {}
-    found = normality_versions(services.reader, camera.camera_id)
-    for vad_type in {one.vad_type for one in found}:
-        used[vad_type] = None
+def _versions(services: Services, camera: CameraConfig, light: Light | None = None) -> list[NormalityOut]:
+    used: dict[tuple[str, Light], LearnedReply | None] = {}
+    found = [one for one in normality_versions(services.reader, camera.camera_id) if light in {None, one.light}]
+    for key in {(one.vad_type, one.light) for one in found}:
+        used[key] = None
         with suppress(HaetaeError):
-            asked = GetState(vad_type=vad_type, normality_id=camera.camera_id)
-            used[vad_type] = services.peers["inference"].call(asked, 2.0)
-    return [NormalityOut.of(one, used[one.vad_type]) for one in found]
+            asked = GetState(vad_type=key[0], normality_id=normality_id(camera.camera_id, key[1]))
+            used[key] = services.peers["inference"].call(asked, 2.0)
+    return [NormalityOut.of(one, used[one.vad_type, one.light]) for one in found]
 
 
 @post(
@@ -641,14 +647,18 @@ def _versions(services: Services, camera: CameraConfig) -> list[NormalityOut]:
 def use_normality(
     services: NamedDependency[Services], request: Call, camera_id: FromPath[CameraKey], data: JSONBody[VersionIn]
 ) -> list[NormalityOut]:
-    """Judges by an earlier version from now on, or by a later one again; what it learned on meanwhile is dropped."""
+    """Judges by an earlier version from now on, or by a later one again; what it learned on meanwhile is dropped.
+
+    Of the two states of a camera, by day and by infra-red, only that of `light` changes.
+    """
     camera = _visible(services, request, camera_id)
-    wanted = UseVersion(vad_type=camera.vad_type, normality_id=camera.camera_id, version=data.version)
+    state = normality_id(camera.camera_id, data.light)
+    wanted = UseVersion(vad_type=camera.vad_type, normality_id=state, version=data.version)
     try:
         services.peers["inference"].call(wanted, 10.0)
     except RemoteError as error:
         raise Refused(409, "not_usable", str(error)) from error
-    services.audit_now(request, "camera.version_used", camera.camera_id, {"version": data.version})
+    services.audit_now(request, "camera.version_used", camera.camera_id, {"version": data.version, "light": data.light})
     return _versions(services, camera)
 
 

@@ -1,6 +1,6 @@
 """What a camera is: its configuration (desired), its status (observed), its zones, and how its URL is read."""
 
-from core.cameras.model import CameraConfig, CameraPhase, CameraSettings, CameraStatus, Transport
+from core.cameras.model import CameraConfig, CameraPhase, CameraSettings, CameraStatus, Light, Transport, normality_id
 from core.cameras.zones import Weekly, Zone, ZoneKind
 
 __all__ = [
@@ -8,8 +8,10 @@ __all__ = [
     "CameraPhase",
     "CameraSettings",
     "CameraStatus",
+    "Light",
     "Transport",
     "Weekly",
     "Zone",
     "ZoneKind",
+    "normality_id",
 ]

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from core.cameras.model import CameraPhase
+from core.cameras.model import CameraPhase, Light
 from core.ids import CameraId, NodeId
 
 __all__ = [
@@ -45,6 +45,8 @@ class NormalityVersion(msgspec.Struct, frozen=True, kw_only=True, tag="normality
     """Why: "learned", or what was asked for."""
     file: str
     sha256: str
+    light: Light = Light.DAY
+    """Which of the camera's two states it is a version of."""
 
 
 class ScoreMinute(msgspec.Struct, frozen=True, kw_only=True, tag="score_minute", tag_field="record"):

@@ -6,9 +6,19 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from core.ids import CameraId
+from core.ids import CameraId, night_id
 
-__all__ = ["CameraConfig", "CameraPhase", "CameraSettings", "CameraStatus", "Fault", "Transport", "needs_restart"]
+__all__ = [
+    "CameraConfig",
+    "CameraPhase",
+    "CameraSettings",
+    "CameraStatus",
+    "Fault",
+    "Light",
+    "Transport",
+    "needs_restart",
+    "normality_id",
+]
 
 
 Seconds = Annotated[float, Meta(ge=0, le=60)]
@@ -19,6 +29,19 @@ class Transport(enum.StrEnum):
 
     TCP = "tcp"
     UDP = "udp"
+
+
+class Light(enum.StrEnum):
+    """In which light a camera sees: what it shows differs so much that each is learned apart from the other."""
+
+    DAY = "day"
+    NIGHT = "night"
+    """Infra-red."""
+
+
+def normality_id(camera_id: CameraId, light: Light) -> str:
+    """Under which a camera's own state of that light is kept."""
+    return night_id(camera_id) if light is Light.NIGHT else camera_id
 
 
 class CameraSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

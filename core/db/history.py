@@ -53,20 +53,21 @@ def upsert_versions(connection: Connection, versions: Sequence[NormalityVersion]
         return
     names = NormalityVersion.__struct_fields__
     statement = upsert(connection, NormalityRow)
-    keys = ("camera_id", "vad_type", "version")
+    keys = ("camera_id", "vad_type", "light", "version")
     statement = statement.on_conflict_do_update(
         index_elements=[getattr(NormalityRow, name) for name in keys],
         set_={name: statement.excluded[name] for name in names if name not in keys},
         where=statement.excluded.created_at > NormalityRow.created_at,
     )
     newest = {
-        (one.camera_id, one.vad_type, one.version): one for one in sorted(versions, key=lambda one: one.created_at)
+        (one.camera_id, one.vad_type, one.light, one.version): one
+        for one in sorted(versions, key=lambda one: one.created_at)
     }
     connection.execute(statement, [{name: getattr(one, name) for name in names} for one in newest.values()])
 
 
 def normality_versions(engine: Engine, camera_id: CameraId) -> list[NormalityVersion]:
-    """All versions of what a camera learned, the newest first."""
+    """All versions of what a camera learned, by day and by night, the newest first."""
     names = NormalityVersion.__struct_fields__
     query = select(*(getattr(NormalityRow, name) for name in names)).where(NormalityRow.camera_id == camera_id)
     with engine.connect() as connection:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, UnsetType, structs
 
-from core.cameras import CameraConfig, CameraPhase, CameraStatus
+from core.cameras import CameraConfig, CameraPhase, CameraStatus, Light
 from core.cameras.history import CameraStateChange, NormalityVersion
 from core.cameras.live import LiveView, Stage
 from core.cameras.model import CameraSettings, Fault
@@ -262,15 +262,17 @@ class SensitivityOut(Record, frozen=True, kw_only=True):
 
 
 class VersionIn(Record, frozen=True, kw_only=True):
-    """A version of what a camera learned, of the type of detection that it has."""
+    """A version of what a camera learned in one light, of the type of detection that it has."""
 
     version: Annotated[int, Meta(ge=1, le=1_000_000_000)]
+    light: Light = Light.DAY
 
 
 class NormalityOut(Record, frozen=True, kw_only=True):
-    """One version of what a camera learned."""
+    """One version of what a camera learned; by day and by infra-red each have their own, counted from 1."""
 
     vad_type: str
+    light: Light
     version: int
     created_at: str
     learned_s: float
@@ -278,15 +280,16 @@ class NormalityOut(Record, frozen=True, kw_only=True):
     reason: str
     """"learned", "drift" (it followed what slowly changed), or what was asked for."""
     in_use: bool | None
-    """Null where inference does not answer."""
+    """Whether it is judged by in that light; null where inference does not answer."""
     kept: bool | None
     """Whether its file is there, to go back to."""
 
     @classmethod
     def of(cls, one: NormalityVersion, used: LearnedReply | None) -> "NormalityOut":
-        """`used` is what inference says of this type of detection."""
+        """`used` is what inference says of this type of detection and this light."""
         return cls(
             vad_type=one.vad_type,
+            light=one.light,
             version=one.version,
             created_at=one.created_at,
             learned_s=one.learned_s,

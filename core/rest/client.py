@@ -17,7 +17,7 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
-from core.cameras.zones import Zone
+from core.cameras import Light, Zone
 from core.errors import HaetaeError
 from core.rest import accounts, cameras, events, notifications, statistics, system
 from core.rest.base import FieldError, Problem
@@ -293,8 +293,10 @@ class Client:
     def use_normality(self, camera_id: str, data: cameras.VersionIn) -> list[cameras.NormalityOut]:
         return self._read(list[cameras.NormalityOut], "POST", f"/cameras/{quote(camera_id)}/normality/use", data)
 
-    def list_normality(self, camera_id: str) -> list[cameras.NormalityOut]:
-        return self._read(list[cameras.NormalityOut], "GET", f"/cameras/{quote(camera_id)}/normality")
+    def list_normality(self, camera_id: str, *, light: Light | None = None) -> list[cameras.NormalityOut]:
+        """Of both lights, or of one."""
+        path = f"/cameras/{quote(camera_id)}/normality"
+        return self._read(list[cameras.NormalityOut], "GET", path, light=light)
 
     def list_groups(self) -> list[cameras.CameraGroup]:
         return self._read(list[cameras.CameraGroup], "GET", "/groups")

@@ -171,8 +171,10 @@ class LearnedReply(Message, frozen=True, kw_only=True):
     warning: str = ""
     """What a person should know, e.g. that the footage was short; "" for nothing."""
     file: str = ""
-    """Of the version just saved, beneath the states folder; "" where none was."""
+    """Of the version in use, beneath the states folder; "" where none is."""
     sha256: str = ""
+    made_at: str = ""
+    """When that file was written, RFC 3339 UTC."""
     reason: str = "learned"
     """Why this version was made, or is used again: "learned", "drift", "rolled back"."""
     versions: tuple[int, ...] = ()

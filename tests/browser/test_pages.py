@@ -7,17 +7,27 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import zmq
 from playwright.sync_api import Page, expect
 
+from core.cameras import Light, normality_id
+from core.cameras.history import NormalityVersion
 from core.clock import utc_iso
 from core.db.accounts import Grants, grants_of
 from core.db.cameras import list_zones
 from core.db.events import upsert_events
+from core.db.history import upsert_versions
 from core.db.rollup import roll_up_changes
+from core.ids import NodeId
 from core.security.permissions import Role
+from core.wire.messages import GetState, InferenceReply
+from core.wire.rpc import RequestClient
 from tests.api import OTHER, OWN, Site, run_api
 from tests.browser.conftest import log_in, picture
 from tests.events import make_event
+from tests.unit.test_states import learn
+from workers.inference.states import Normality
+from workers.inference.vad.motion_stats import MotionStats
 from workers.process import spawn
 
 PAGES = {
@@ -270,3 +280,61 @@ def test_a_real_file_becomes_a_camera_that_learns_and_then_watches(open_page, ho
     page.get_by_role("button", name="Stop:").click()
     expect(page.locator(".badge", has_text="Stopped").first).to_be_visible(timeout=20_000)
     page.close()
+
+
+@pytest.fixture
+def learned_twice(site: Site) -> Iterator[None]:
+    """An inference process, and two versions of what OWN learned by day and by infra-red."""
+    config, model = site.config, MotionStats()
+    for light in Light:
+        normality = Normality(model, config.states_dir / model.name / normality_id(OWN, light), config.vad.armed_s)
+        for version in (1, 2):
+            file = learn(normality, model)
+            sha256, made_at = normality.hashed(file)
+            made = NormalityVersion(
+                camera_id=OWN,
+                vad_type=model.name,
+                version=version,
+                node_id=NodeId("local"),
+                created_at=made_at,
+                learned_s=8.0,
+                frames=80,
+                reason="learned" if version == 1 else "drift",
+                file=str(file.relative_to(config.states_dir)),
+                sha256=sha256,
+                light=light,
+            )
+            with site.engine.begin() as connection:
+                upsert_versions(connection, [made])
+    with (config.logs_dir / "inference.log").open("ab") as log:
+        process = spawn("inference", config=config, stderr=log)
+    try:
+        with zmq.Context() as context:
+            client = RequestClient(context, config.endpoint("inference"), InferenceReply)
+            for light in Light:  # it has both loaded before the page asks
+                asked = GetState(vad_type=model.name, normality_id=normality_id(OWN, light))
+                assert client.call(asked, 40.0).state_version == 2
+            client.close()
+        yield
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def test_the_nights_go_back_to_an_earlier_version_and_the_days_do_not(open_page, accessible, learned_twice):
+    page = open_page("operator", f"/cameras/{OWN}/learned")
+    day, night = (page.get_by_role("region", name=name) for name in ("By day", "By infra-red"))
+    for table in (day, night):
+        expect(table.get_by_role("row", name="2 in use")).to_be_visible(timeout=40_000)
+    accessible(page)
+    picture(page, "camera-versions-en")
+    night.get_by_role("button", name="Use this one: version 1 (By infra-red)").click()
+    page.get_by_role("dialog").get_by_role("button", name="Use this one").click()
+    expect(night.get_by_role("row", name="1 in use")).to_be_visible()
+    expect(night.get_by_role("button", name="Use this one: version 2 (By infra-red)")).to_be_visible()
+    expect(day.get_by_role("row", name="2 in use")).to_be_visible()
+    korean = open_page("viewer", f"/cameras/{OWN}/learned", language="ko", dark=True, size="phone")
+    expect(korean.get_by_role("heading", name="적외선(야간)")).to_be_visible()
+    expect(korean.get_by_role("button", name="이 버전 사용")).to_have_count(0)
+    accessible(korean)
+    picture(korean, "camera-versions-ko")

@@ -143,7 +143,7 @@ def test_the_health_bench_runs_on_real_footage_and_calls_nothing_ordinary_a_faul
 
 def test_the_bench_of_detection_tells_what_a_frame_costs_by_how_many_cameras_there_are(ped2):
     command = [sys.executable, "-m", "bench.vad", "--data", str(ped2), "--cameras", "--quick", "--type", "motion_stats"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert done.returncode == 0, done.stderr
     (found,) = json.loads(done.stdout)
     assert found["cameras_1"]["cost_over_one_camera"] == 1.0

@@ -1,9 +1,11 @@
 """The inference process: every request gets exactly one answer, whatever else is sent to it, and at its end too."""
 
+import json
 import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -27,6 +29,7 @@ from core.wire.messages import (
     ScoreRequest,
 )
 from core.wire.rpc import RequestClient
+from tests.integration.test_api_flow import until
 from workers.process import process_environment, spawn
 
 TOUCHY = """
@@ -281,3 +284,60 @@ def test_inference_that_trains_stops_at_once(training, client, rings):
     client.call(FinishLearning(vad_type="synthetic", normality_id="cam"), timeout_s=60)
     process.terminate()
     assert process.wait(60) == 0
+
+
+def watch(client: RequestClient, rings, begin_s: int, end_s: int) -> None:
+    """An ordinary camera at two frames a second, as fast as inference answers."""
+    for n in range(begin_s * 2, end_s * 2):
+        request = ask(rings("cam", 100 + n % 3), n / 2, learn=False, ordinary_below=2.0)
+        assert client.call(request, timeout_s=60).status == "scored"
+
+
+def learned_on(config) -> dict[str, Any]:
+    """What the file says that keeps what is learned on."""
+    with np.load(config.states_dir / "motion_stats" / "cam" / "drift.npz") as stored:
+        return json.loads(str(stored["head"]))
+
+
+def test_what_is_learned_on_goes_on_after_inference_was_killed_and_after_it_was_stopped(config, client, rings):
+    kept = config.states_dir / "motion_stats" / "cam" / "drift.npz"
+    log, saves = config.logs_dir / "inference.log", {"HAETAE_VAD__DRIFT_SAVE_H": "0.01"}
+
+    def start():
+        with log.open("ab") as file:
+            process = spawn("inference", config=config, stderr=file, environment=saves)
+        wait_for(process, config)
+        return process
+
+    process = start()
+    try:
+        for n in range(80):
+            assert client.call(ask(rings("cam", 100 + n % 3), n / 10, lossless=True), timeout_s=60).status
+        assert client.call(FinishLearning(vad_type="motion_stats", normality_id="cam"), timeout_s=60).file
+        watch(client, rings, 100, 240)
+        until("it is saved as time goes by", kept.exists)
+        process.kill()
+        process.wait(60)
+        first = learned_on(config)
+        assert first["older"]["frames"] >= 8
+        assert first["watched_s"] > 36
+
+        process = start()
+        watch(client, rings, 1000, 1140)
+        until("it goes on and is saved", lambda: learned_on(config)["watched_s"] > first["watched_s"])
+        second = learned_on(config)
+        assert second["older"]["frames"] >= first["older"]["frames"] + 8
+        assert "drift_goes_on" in log.read_text()
+        watch(client, rings, 1140, 1150)
+        process.terminate()
+        assert process.wait(60) == 0
+        assert learned_on(config)["watched_s"] > second["watched_s"] + 8
+
+        kept.write_bytes(b"PK\x03\x04 of somebody else")
+        process = start()
+        watch(client, rings, 2000, 2140)
+        until("it is put aside", lambda: "drift_put_aside" in log.read_text())
+        until("and what follows is saved", kept.exists)
+        assert client.call(GetState(vad_type="motion_stats", normality_id="cam")).state_version == 1
+    finally:
+        end(process)

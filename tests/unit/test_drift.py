@@ -65,6 +65,14 @@ class Model:
         phase = "armed" if learner.learned_s >= armed_s else "provisional"
         return state(usual, version, phase)
 
+    def pack_learner(self, learner):
+        return {}, {"values": np.array(learner.values)}
+
+    def unpack_learner(self, head, arrays):
+        learner = self.new_learner()
+        learner.values = arrays["values"].tolist()
+        return learner
+
     def save(self, made, path: Path):
         path.write_text(str(made.usual))
 

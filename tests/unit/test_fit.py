@@ -64,13 +64,16 @@ def test_a_camera_learns_from_files_and_has_the_next_version_and_a_chart(haetae,
     assert picture.shape == (540, 960, 3)
     assert (picture == (168, 120, 48)).all(axis=2).sum() > 500
     assert haetae("fit", "gate", NORMAL.format(20))[0] == 0
+    assert haetae("fit", "gate", NORMAL.format(20), "--light", "night")[0] == 0
     engine = make_engine(config.database_url)
-    assert [(one.version, one.reason) for one in normality_versions(engine, CameraId("gate"))] == [
-        (2, "fitted from files"),
-        (1, "fitted from files"),
+    assert [(one.light, one.version, one.reason) for one in normality_versions(engine, CameraId("gate"))] == [
+        ("night", 1, "fitted from files"),
+        ("day", 2, "fitted from files"),
+        ("day", 1, "fitted from files"),
     ]
     engine.dispose()
     assert (config.states_dir / "motion_stats" / "gate" / "current").read_text() == "2"
+    assert (config.states_dir / "motion_stats" / "gate--night" / "current").read_text() == "1"
 
 
 @pytest.mark.parametrize(
@@ -83,6 +86,7 @@ def test_a_camera_learns_from_files_and_has_the_next_version_and_a_chart(haetae,
         (("gate", NORMAL.format(20), NORMAL.replace("108", "144").format(20)), "come from one camera"),
         (("gate", NORMAL.format(20), "--for", "10m"), "--for is for a running camera"),
         (("gate", NORMAL.format(20), "--report", "x.jpg"), "is no PNG"),
+        (("gate", "--light", "night"), "--light is for files"),
         (("gate",), "Haetae is not running here"),
     ],
 )

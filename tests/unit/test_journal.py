@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from core.cameras import CameraPhase
+from core.cameras import CameraPhase, Light
 from core.cameras.history import CameraStateChange, NormalityVersion, ScoreMinute, pack_scores
 from core.clock import FakeClock
 from core.db import make_engine, upgrade
@@ -47,6 +47,9 @@ VERSION = NormalityVersion(
     reason="learned",
     file="motion_stats/gate/2.npz",
     sha256="0" * 64,
+)
+BY_NIGHT = msgspec.structs.replace(
+    VERSION, light=Light.NIGHT, created_at="2026-03-01T09:00:00.000000Z", file="motion_stats/gate--night/2.npz"
 )
 
 
@@ -224,8 +227,8 @@ def test_an_older_revision_never_takes_the_place_of_a_newer(database):
 def test_history_is_stored_once_however_often_it_is_replayed(database):
     for _ in range(2):
         with database.begin() as connection:
-            upsert_history(connection, [STATE, MINUTE, VERSION, VERSION])
+            upsert_history(connection, [STATE, MINUTE, VERSION, VERSION, BY_NIGHT])
     gate = CameraId("gate")
     assert camera_states(database, gate) == [STATE]
-    assert normality_versions(database, gate) == [VERSION]
+    assert normality_versions(database, gate) == [BY_NIGHT, VERSION]
     assert score_minutes(database, gate, 0, 100) == [(7, 1.5, 1.5)]

@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 import zmq
 
-from core.cameras import CameraPhase
+from core.cameras import CameraPhase, Light, normality_id
 from core.cameras.history import NormalityVersion, ScoreMinute
 from core.cameras.job import CameraJob, JobResult
 from core.cameras.live import LearningPace, LiveRow, LiveView, Stage
@@ -23,14 +23,13 @@ from core.cameras.onvif import go_to_preset
 from core.cameras.outbox import HistoryOutbox
 from core.cameras.turned import by_hand_file, way_back_file
 from core.cameras.urls import CameraUrl, check_address, open_url
-from core.clock import utc_iso
 from core.config import Config
 from core.errors import ConfigError, HaetaeError, RemoteError, SourceError
 from core.events import EventState
 from core.events.outbox import EventOutbox
 from core.events.tracker import EventTracker, Observation
 from core.heartbeat import Heartbeat
-from core.ids import NodeId, night_id
+from core.ids import NodeId
 from core.metrics import MetricsFile, Sample, counter, gauge
 from core.security.secrets import SecretBox
 from core.wire.messages import (
@@ -108,7 +107,7 @@ class CameraPipeline:
         self._normality_id = job.normality_id or job.camera.camera_id
         self._own_state = self._normality_id == job.camera.camera_id
         """Whether what it learns is its own: then day and infra-red have a state each."""
-        self._night = False
+        self._light = Light.DAY
         self._phase = CameraPhase.CONNECTING
         self._heartbeat.beat(self._phase)
         self._live_row = None if job.lossless else LiveRow(config.run_dir, job.camera.camera_id)
@@ -255,17 +254,17 @@ class CameraPipeline:
         except OSError as error:
             log.warning("colour_not_kept", file=str(self._colour_file), reason=error.strerror)
 
-    def _change_light(self, media_s: float, *, night: bool) -> None:
+    def _change_light(self, media_s: float, light: Light) -> None:
         """Day and infra-red look so different that each has its own state, threshold and evidence."""
-        log.info("camera_light", light="infra-red" if night else "day")
+        log.info("camera_light", light="infra-red" if light is Light.NIGHT else "day")
         for event in self._tracker.finish():
             self._recorder.publish(event, media_s)
         self._capture.hold_gate_open = False
         if self._promise:
             self._promise.save()
         self._keep_colour()
-        self._night = night
-        self._normality_id = night_id(self._camera.camera_id) if night else self._camera.camera_id
+        self._light = light
+        self._normality_id = normality_id(self._camera.camera_id, light)
         if self._promise:
             self._promise = self._new_promise()
         self._hear(self._job)
@@ -358,7 +357,7 @@ class CameraPipeline:
             map_rows=last.map_rows if last else 0,
             map_cols=last.map_cols if last else 0,
             map=last.map if last else b"",
-            night=self._night,
+            night=self._light is Light.NIGHT,
         )
 
     def _samples(self) -> list[Sample]:
@@ -440,6 +439,7 @@ class CameraPipeline:
         known = self._known_state()
         self._learning = self._job.learn_only or (self._own_state and known.state == "learning")
         self._version = known.state_version
+        self._note_version(known)
         if known.warning:
             log.warning("learning_anew", reason=known.warning)
             self._warn(known.warning)
@@ -539,8 +539,9 @@ class CameraPipeline:
     def _see(self, captured: Captured) -> None:
         """A picture of no use ends what goes on; a view that is new for good is learned."""
         self._vetoed += captured.vetoed
-        if self._sight and self._own_state and self._sight.night != self._night:
-            self._change_light(captured.media_s, night=self._sight.night)
+        light = Light.NIGHT if self._sight and self._sight.night else Light.DAY
+        if self._own_state and light is not self._light:
+            self._change_light(captured.media_s, light)
         found = captured.finding
         if found is None or found is self._finding:
             return
@@ -759,26 +760,32 @@ class CameraPipeline:
             self._warn(learned.warning)
 
     def _use(self, learned: LearnedReply) -> None:
-        """Remembers a version that was saved, and what the camera may say from now on."""
+        """Goes on with a version: what the camera may say from now on."""
         self._version = learned.state_version
         if self._promise and learned.reason == "drift":
             self._promise.carry_over(learned.state_version)
-        if learned.file and self._history and not self._night:
-            self._history.add(
-                NormalityVersion(
-                    camera_id=self._camera.camera_id,
-                    vad_type=self._camera.vad_type,
-                    version=learned.state_version,
-                    node_id=NodeId(self._config.node_id),
-                    created_at=utc_iso(datetime.now(UTC)),
-                    learned_s=learned.learned_s,
-                    frames=learned.frames,
-                    reason=learned.reason,
-                    file=learned.file,
-                    sha256=learned.sha256,
-                )
-            )
+        self._note_version(learned)
         self._judge_as(learned.state)
+
+    def _note_version(self, learned: LearnedReply) -> None:
+        """Has the version in use remembered, whoever made it while this process was away; once is enough."""
+        if not (learned.file and self._history and self._own_state) or learned.reason == "rolled back":
+            return
+        self._history.add(
+            NormalityVersion(
+                camera_id=self._camera.camera_id,
+                vad_type=self._camera.vad_type,
+                version=learned.state_version,
+                node_id=NodeId(self._config.node_id),
+                created_at=learned.made_at,
+                learned_s=learned.learned_s,
+                frames=learned.frames,
+                reason=learned.reason,
+                file=learned.file,
+                sha256=learned.sha256,
+                light=self._light,
+            )
+        )
 
     def _learn_anew(self, reason: str) -> None:
         """What was learned does not fit the pictures any more: it is put aside, and the camera learns again."""

@@ -5,7 +5,7 @@ import getpass
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import zmq
 from rich.console import Console
 from rich.table import Table
 
-from core.cameras import CameraConfig, CameraPhase, CameraSettings, CameraStatus, Transport
+from core.cameras import CameraConfig, CameraPhase, CameraSettings, CameraStatus, Light, Transport, normality_id
 from core.cameras.onvif import describe_device, discover, list_presets, onvif_url, turn_by_hand
 from core.cameras.probe import probe
 from core.cameras.urls import check_address, check_url, seal_url
@@ -45,9 +45,20 @@ from core.wire.messages import (
 )
 from core.wire.rpc import RequestClient
 
-__all__ = ["add_parser", "ask_inference", "ask_manager", "configure", "parse_duration"]
+__all__ = [
+    "BY_LIGHT",
+    "LIGHT_HELP",
+    "add_parser",
+    "ask_inference",
+    "ask_manager",
+    "configure",
+    "parse_duration",
+    "version_table",
+]
 
 URL_HELP = "rtsp://..., http://..., a video file, a folder, /dev/video0, or demo://plaza?seed=1; - reads it from stdin"
+LIGHT_HELP = "of which of its states: night is what it learned by infra-red (day)"
+BY_LIGHT = {Light.DAY: "days", Light.NIGHT: "infra-red nights"}
 SILENT_S = 10.0
 """A process that gives no sign of life for so long is not asked."""
 _UNITS = {"s": 1, "m": 60, "h": 3600}
@@ -91,11 +102,13 @@ def add_parser(subparsers: Any) -> None:
     try_it.set_defaults(run=_backtest)
     versions = actions.add_parser("versions", help="what a camera learned, version by version")
     versions.add_argument("name")
+    versions.add_argument("--light", type=Light, choices=list(Light), help="only by day, or by infra-red (both)")
     versions.add_argument("--json", action="store_true", help="for programs")
     versions.set_defaults(run=_versions)
     back = actions.add_parser("rollback", help="judge by an earlier version of what a camera learned")
     back.add_argument("name")
     back.add_argument("version", nargs="?", type=int, help="which (the one before that in use)")
+    back.add_argument("--light", type=Light, choices=list(Light), default=Light.DAY, help=LIGHT_HELP)
     back.set_defaults(run=_rollback)
     show = actions.add_parser("list", help="show all cameras, as wanted and as they are")
     show.add_argument("--json", action="store_true", help="for programs")
@@ -302,37 +315,48 @@ def _versions(args: argparse.Namespace) -> int:
     config = configure(args)
     engine = _engine(config)
     camera = get_camera(engine, check_camera_id(args.name))
-    found = normality_versions(engine, camera.camera_id)
+    found = [one for one in normality_versions(engine, camera.camera_id) if args.light in {None, one.light}]
     engine.dispose()
-    used = ask_inference(config, GetState(vad_type=camera.vad_type, normality_id=camera.camera_id))
-    shown = [NormalityOut.of(one, used if one.vad_type == camera.vad_type else None) for one in found]
+    used = {light: ask_inference(config, _of(camera, light)) for light in sorted({one.light for one in found})}
+    shown = [NormalityOut.of(one, used[one.light] if one.vad_type == camera.vad_type else None) for one in found]
     if args.json:
         print(msgspec.json.encode(shown).decode())
         return 0
-    table = Table("version", "type", "learned", "from", "why", "")
-    for one in shown:
-        mark = "in use" if one.in_use else "gone" if one.kept is False else ""
-        began = local_text(one.created_at, time_zone(config.site.time_zone))
-        table.add_row(str(one.version), one.vad_type, began, f"{one.learned_s:.0f} s", one.reason, mark)
-    Console().print(table if shown else "it has learned nothing yet")
-    if used is None and shown:
+    zone = time_zone(config.site.time_zone)
+    Console().print(version_table(shown, lambda at: local_text(at, zone)) if shown else "it has learned nothing yet")
+    if None in used.values():
         print("inference is not running here, so that nobody knows which is in use: haetae up")
     return 0
+
+
+def _of(camera: CameraConfig, light: Light) -> GetState:
+    return GetState(vad_type=camera.vad_type, normality_id=normality_id(camera.camera_id, light))
+
+
+def version_table(shown: Sequence[NormalityOut], time_text: Callable[[str], str]) -> Table:
+    """Versions of both lights, for people."""
+    table = Table("light", "version", "type", "learned", "from", "why", "")
+    for one in shown:
+        mark = "in use" if one.in_use else "gone" if one.kept is False else ""
+        learned = time_text(one.created_at), f"{one.learned_s:.0f} s", one.reason
+        table.add_row(one.light, str(one.version), one.vad_type, *learned, mark)
+    return table
 
 
 def _rollback(args: argparse.Namespace) -> int:
     config = configure(args)
     engine = _engine(config, writer=True)
     camera = get_camera(engine, check_camera_id(args.name))
-    of_camera: dict[str, Any] = {"vad_type": camera.vad_type, "normality_id": camera.camera_id}
-    used = ask_inference(config, GetState(**of_camera))
+    asked = _of(camera, args.light)
+    used = ask_inference(config, asked)
     if used is None:
         raise HaetaeError("inference is not running here", "haetae up starts it")
     version = args.version or max((one for one in used.versions if one < used.state_version), default=0)
     if version < 1:
         kept = ", ".join(map(str, used.versions)) or "none"
         raise ConfigError(f"{args.name} has no version before {used.state_version}", f"kept are: {kept}")
-    reply = ask_inference(config, UseVersion(version=version, **of_camera))
+    wanted = UseVersion(vad_type=asked.vad_type, normality_id=asked.normality_id, version=version)
+    reply = ask_inference(config, wanted)
     if reply is None:
         raise HaetaeError("inference did not answer", "ask again, or see its log")
     with engine.begin() as connection:
@@ -343,10 +367,11 @@ def _rollback(args: argparse.Namespace) -> int:
             actor=f"{getpass.getuser()} (command line)",
             action="camera.version_used",
             target=camera.camera_id,
-            detail={"version": version},
+            detail={"version": version, "light": args.light},
         )
     engine.dispose()
-    print(f"{args.name} judges by version {reply.state_version} ({reply.learned_s:.0f} s of footage) from now on")
+    version_text = f"version {reply.state_version} ({reply.learned_s:.0f} s of footage)"
+    print(f"{args.name} judges {BY_LIGHT[args.light]} by {version_text} from now on")
     return 0
 
 

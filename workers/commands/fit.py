@@ -5,8 +5,6 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +13,9 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from core.cameras import CameraConfig
+from core.cameras import CameraConfig, Light, normality_id
 from core.cameras.history import NormalityVersion
-from core.clock import utc_iso
+from core.cameras.live import read_live
 from core.config import Config, TrackerConfig
 from core.curves import causal_mean
 from core.db import make_engine, upgrade
@@ -36,6 +34,7 @@ from workers.inference.vad import create_configured
 
 __all__ = ["add_parser", "progress_bar"]
 
+FILES_HELP = "what the files show: night is infra-red (day)"
 JUDGED_SHARE = 0.2
 """The end of each file is not learned from: what was learned is judged by it."""
 ASK_S = 1.0
@@ -46,10 +45,12 @@ def add_parser(subparsers: Any) -> None:
         "fit",
         help="have a camera learn from files, or anew",
         description="With files: learns from the first four fifths of each, in which all must be normal, judges that "
-        "by the last fifth, and has the camera use it. Without: a running camera learns anew from what it sees.",
+        "by the last fifth, and has the camera use it. Without: a running camera learns anew from what it sees, and "
+        "what it knew of the other light is put aside too.",
     )
     parser.add_argument("name", help="the camera")
     parser.add_argument("videos", nargs="*", metavar="VIDEO", help="files of this camera in which all is normal")
+    parser.add_argument("--light", type=Light, choices=list(Light), help=FILES_HELP)
     parser.add_argument("--for", dest="learn", metavar="TIME", help="without files: how long it learns, such as 10m")
     parser.add_argument("--report", type=Path, metavar="FILE.png", help="a chart of scores and threshold")
     parser.add_argument("--json", action="store_true", help="for programs")
@@ -66,6 +67,8 @@ def _run(args: argparse.Namespace) -> int:
     engine.dispose()
     if args.videos and args.learn:
         raise ConfigError("--for is for a running camera", "leave it out, or leave the files out")
+    if args.light and not args.videos:
+        raise ConfigError("--light is for files", "a running camera learns of the light that it sees in")
     return _from_files(args, config, camera) if args.videos else _from_camera(args, config, camera)
 
 
@@ -104,19 +107,22 @@ def _from_files(args: argparse.Namespace, config: Config, camera: CameraConfig) 
                         ladder.observe(
                             at_s, float(smooth), one.score, one.peak_x * clip.width / clip.height, one.peak_y
                         )
-        normality = Normality(model, config.states_dir / camera.vad_type / camera.camera_id, config.vad.armed_s)
-        file = normality.adopt(state)
+        light = args.light or Light.DAY
+        state_id = normality_id(camera.camera_id, light)
+        normality = Normality(model, config.states_dir / model.name / state_id, config.vad.armed_s)
+        normality.adopt(state)
     finally:
         model.close()
     version = normality.version
-    _record(config, camera, file, version, state.learned_s, state.frames)
-    used = ask_inference(config, UseVersion(vad_type=camera.vad_type, normality_id=camera.camera_id, version=version))
+    _record(config, camera, light, normality)
+    used = ask_inference(config, UseVersion(vad_type=camera.vad_type, normality_id=state_id, version=version))
     judged = np.concatenate(scores) if scores else np.zeros(0)
     tracker = config.tracker
     promise = promise_of(ladder.evidence, tracker.false_events_per_day, tracker.open_score)
     told = {
         "camera": camera.camera_id,
         "vad_type": camera.vad_type,
+        "light": light,
         "version": version,
         "state": state.phase,
         "learned_s": round(state.learned_s, 1),
@@ -139,18 +145,23 @@ def _judged_from_s(clip: Clip) -> float | None:
     return clip.frames / clip.fps * (1 - JUDGED_SHARE) if clip.frames and clip.fps else None
 
 
-def _record(config: Config, camera: CameraConfig, file: Path, version: int, learned_s: float, frames: int) -> None:
+def _record(config: Config, camera: CameraConfig, light: Light, normality: Normality) -> None:
+    state, file = normality.state, normality.file
+    assert state
+    assert file
+    sha256, made_at = normality.hashed(file)
     made = NormalityVersion(
         camera_id=camera.camera_id,
         vad_type=camera.vad_type,
-        version=version,
+        version=state.version,
         node_id=NodeId(config.node_id),
-        created_at=utc_iso(datetime.now(UTC)),
-        learned_s=learned_s,
-        frames=frames,
+        created_at=made_at,
+        learned_s=state.learned_s,
+        frames=state.frames,
         reason="fitted from files",
         file=str(file.relative_to(config.states_dir)),
-        sha256=sha256(file.read_bytes()).hexdigest(),
+        sha256=sha256,
+        light=light,
     )
     engine = make_engine(config.database_url, writer=True)
     with engine.begin() as connection:
@@ -186,8 +197,11 @@ def _tell(args: argparse.Namespace, told: dict[str, Any], promise: Promise) -> N
 
 
 def _from_camera(args: argparse.Namespace, config: Config, camera: CameraConfig) -> int:
-    of_camera: dict[str, Any] = {"vad_type": camera.vad_type, "normality_id": camera.camera_id}
-    before = ask_inference(config, GetState(**of_camera))
+    live = read_live(config.run_dir, camera.camera_id)
+    light = Light.NIGHT if live and live.night else Light.DAY
+    state_id = normality_id(camera.camera_id, light)
+    asked = GetState(vad_type=camera.vad_type, normality_id=state_id)
+    before = ask_inference(config, asked)
     if before is None or ask_manager(config, ApplyCameras()) is None:
         raise HaetaeError("Haetae is not running here", "haetae up starts it; or name files to learn from")
     if not camera.enabled:
@@ -198,12 +212,14 @@ def _from_camera(args: argparse.Namespace, config: Config, camera: CameraConfig)
         update_camera(engine, msgspec.structs.replace(camera, learn_s=seconds))
         engine.dispose()
         ask_manager(config, ApplyCameras())
-    ask_inference(config, ForgetState(**of_camera))
+    for each in Light:
+        told = ForgetState(vad_type=camera.vad_type, normality_id=normality_id(camera.camera_id, each))
+        ask_inference(config, told)
     last, heard_s, done = 0.0, time.monotonic(), before
     with progress_bar("learning", round(seconds), quiet=args.json) as progress:
         while True:
             time.sleep(ASK_S)
-            found = ask_inference(config, GetState(**of_camera))
+            found = ask_inference(config, asked)
             if found is None:
                 raise HaetaeError("inference does not answer any more", "see its log; the camera learns on by itself")
             if found.state_version > 0:
@@ -220,6 +236,7 @@ def _from_camera(args: argparse.Namespace, config: Config, camera: CameraConfig)
     told = {
         "camera": camera.camera_id,
         "vad_type": camera.vad_type,
+        "light": light,
         "version": done.state_version,
         "state": done.state,
         "learned_s": round(done.learned_s, 1),
@@ -230,22 +247,22 @@ def _from_camera(args: argparse.Namespace, config: Config, camera: CameraConfig)
     else:
         print(f"{args.name} learned from {done.learned_s:.0f} s, {done.frames} frames: version {done.state_version}")
     if args.report:
-        _chart_of_watching(args.report, config, camera)
+        _chart_of_watching(args.report, config, state_id)
     return 0
 
 
-def _chart_of_watching(path: Path, config: Config, camera: CameraConfig) -> None:
+def _chart_of_watching(path: Path, config: Config, state_id: str) -> None:
     """What it has watched since; of a camera that has only just learned that is little."""
     tracker: TrackerConfig = config.tracker
     try:
-        kept = msgspec.json.decode((config.data_dir / "promises" / f"{camera.camera_id}.json").read_bytes(), type=Kept)
+        kept = msgspec.json.decode((config.data_dir / "promises" / f"{state_id}.json").read_bytes(), type=Kept)
         seconds, threshold = np.array(kept.evidence.histogram), kept.promise.open_score
     except (OSError, msgspec.DecodeError):
         seconds, threshold = np.zeros(0), tracker.open_score
     levels = np.repeat((np.arange(len(seconds)) + 0.5) * 0.25, np.round(seconds * 10).astype(int))
     score_chart(
         path,
-        camera.camera_id,
+        state_id,
         {"ordinary": levels},
         threshold,
         ["smoothed scores since it learned, tenths of a second"],

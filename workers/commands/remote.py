@@ -8,12 +8,13 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from core.cameras import Light
 from core.clock import utc_iso
 from core.errors import ConfigError
 from core.rest.cameras import VersionIn
 from core.rest.client import Client
 from core.rest.events import EventOut
-from workers.commands.camera import parse_duration
+from workers.commands.camera import BY_LIGHT, parse_duration, version_table
 
 __all__ = ["KEY_VARIABLE", "run_remote"]
 
@@ -95,9 +96,9 @@ def _camera(client: Client, args: argparse.Namespace) -> int:
     if args.action == "list":
         return _list(client, as_json=args.json)
     if args.action == "versions":
-        return _versions(client, args.name, as_json=args.json)
+        return _versions(client, args.name, args.light, as_json=args.json)
     if args.action == "rollback":
-        return _rollback(client, args.name, args.version)
+        return _rollback(client, args.name, args.version, args.light)
     actions = {"start": client.start_camera, "stop": client.stop_camera, "remove": client.remove_camera}
     if args.action not in actions:
         raise ConfigError(f"haetae camera {args.action} works on the machine itself", "or ask the API directly")
@@ -106,32 +107,31 @@ def _camera(client: Client, args: argparse.Namespace) -> int:
     return 0
 
 
-def _versions(client: Client, name: str, *, as_json: bool) -> int:
-    found = client.list_normality(name)
+def _versions(client: Client, name: str, light: Light | None, *, as_json: bool) -> int:
+    found = client.list_normality(name, light=light)
     if as_json:
         print(msgspec.json.encode(found).decode())
         return 0
-    table = Table("version", "type", "learned", "from", "why", "")
-    for one in found:
-        mark = "in use" if one.in_use else "gone" if one.kept is False else ""
-        table.add_row(str(one.version), one.vad_type, one.created_at, f"{one.learned_s:.0f} s", one.reason, mark)
-    Console().print(table if found else "it has learned nothing yet")
+    Console().print(version_table(found, lambda at: at) if found else "it has learned nothing yet")
     return 0
 
 
-def _rollback(client: Client, name: str, version: int | None) -> int:
+def _rollback(client: Client, name: str, version: int | None, light: Light) -> int:
     if version is None:
-        used = next((one for one in client.list_normality(name) if one.in_use), None)
+        known = client.list_normality(name, light=light)
+        used = next((one for one in known if one.in_use), None)
         earlier = [
-            one.version for one in client.list_normality(name) if used and one.kept and one.version < used.version
+            one.version
+            for one in known
+            if used and one.kept and one.vad_type == used.vad_type and one.version < used.version
         ]
         if not earlier:
             raise ConfigError(
                 f"{name} has no version before that in use", "haetae camera versions shows those there are"
             )
         version = max(earlier)
-    client.use_normality(name, VersionIn(version=version))
-    print(f"{name} judges by version {version} from now on")
+    client.use_normality(name, VersionIn(version=version, light=light))
+    print(f"{name} judges {BY_LIGHT[light]} by version {version} from now on")
     return 0
 
 

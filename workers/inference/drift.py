@@ -5,6 +5,9 @@ that neither learned from.
 """
 
 import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,7 +17,7 @@ import structlog
 from core.errors import StateError
 from workers.inference.vad.base import Learner, NormalityState, Row, VadModel
 
-__all__ = ["Burst", "Drift", "Trial", "decide"]
+__all__ = ["Burst", "Drift", "Looked", "Memory", "Trial", "decide"]
 
 log = structlog.get_logger()
 
@@ -49,6 +52,9 @@ class Frame(NamedTuple):
 
 Burst = list[Frame]
 
+Looked = tuple[list[float], list[float], list[float], list[float]]
+"""The scores of a burst, in the order of Trial."""
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -58,6 +64,23 @@ class Trial:
     shadow: np.ndarray
     used_fast: np.ndarray
     shadow_fast: np.ndarray
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What another process goes on from."""
+
+    watched_s: float
+    """Watched time, as far as it counts."""
+    tried_s: float
+    """That time when a shadow was last made."""
+    changed_s: float
+    """That time when one last took over."""
+    older: Any
+    younger: Any
+    """Learners, None where there is none."""
+    shadow: NormalityState | None
+    trial: list[Looked]
 
 
 class Drift:
@@ -74,12 +97,16 @@ class Drift:
         self._held: Burst = []
         self._last_s = self._unusual_s = -math.inf
         self._next_s = -math.inf
-        self._watched_s = self._tried_s = self._since_s = 0.0
+        self._seen_s = self._saved_s = 0.0
+        """Counted by the server's loop alone."""
+        self._base_s = self._tried_s = self._changed_s = 0.0
+        self._due = False
+        self._lock = threading.Lock()
         self._older: Any = None
         self._younger: Any = None
         self._context: Any = None
         self._shadow: NormalityState | None = None
-        self._trial: list[tuple[list[float], list[float], list[float], list[float]]] = []
+        self._trial: list[Looked] = []
         self._contexts: tuple[Any, ...] = ()
 
     def fresh(self) -> "Drift":
@@ -100,8 +127,7 @@ class Drift:
             self._burst, self._held = [], []
             self._next_s = self._unusual_s = -math.inf
         elif step_s:
-            self._watched_s += step_s
-            self._since_s += step_s
+            self._seen_s += step_s
         if score is None or not below:
             self._burst, self._held, self._unusual_s = [], [], media_s
             return None
@@ -121,6 +147,10 @@ class Drift:
 
         Takes as long as the type's `fit` where a shadow is due.
         """
+        with self._lock:
+            return self._take(burst, used)
+
+    def _take(self, burst: Burst, used: NormalityState) -> NormalityState | None:
         if self._shadow is None:
             self._learn(burst)
             if self._watched_s - self._tried_s < self._every_s or self._older.learned_s < LEAST_LEARNED_S:
@@ -132,7 +162,7 @@ class Drift:
                 self.refused += 1
                 self.why = str(error)
                 return None
-            self._trial = []
+            self._trial, self._due = [], True
             self._contexts = tuple(self._model.new_context() for _ in range(4))
             return None
         self._trial.append(self._look(burst, used, self._shadow))
@@ -140,8 +170,8 @@ class Drift:
             return None
         shadow, self._shadow = self._shadow, None
         seen = Trial(*(np.array([score for one in self._trial for score in one[k]]) for k in range(4)))
-        self._trial = []
-        allowed = self._shift_a_day * self._since_s / 86_400
+        self._trial, self._due = [], True
+        allowed = self._shift_a_day * (self._watched_s - self._changed_s) / 86_400
         worse_phase = used.phase == "armed" and shadow.phase != "armed"
         self.why = "it learned too little" if worse_phase else decide(seen, allowed)
         if self.why:
@@ -149,8 +179,51 @@ class Drift:
             log.info("shadow_refused", reason=self.why)
             return None
         self.promoted += 1
-        self._since_s = 0.0
+        self._changed_s = self._watched_s
         return shadow
+
+    @property
+    def _watched_s(self) -> float:
+        return self._base_s + self._seen_s
+
+    # ---- what outlives the process
+
+    def wants_saving(self, every_s: float) -> bool:
+        """Whether so much was watched since it was last saved, or a shadow was made or judged."""
+        return self._due or self._seen_s - self._saved_s >= max(every_s, STEP_S)
+
+    @property
+    def unsaved_s(self) -> float:
+        """Watched since it was last saved."""
+        return self._seen_s - self._saved_s
+
+    @contextmanager
+    def held(self, wait_s: float) -> Iterator[Memory | None]:
+        """What it knows, which does not change meanwhile; None where that is nothing, or where a burst is still being
+        taken in after `wait_s`. Afterwards it counts as saved.
+        """
+        if not self._lock.acquire(timeout=wait_s):
+            yield None
+            return
+        try:
+            if self._older is None:
+                yield None
+                return
+            seen_s = self._seen_s
+            learners, trial = (self._older, self._younger), list(self._trial)
+            yield Memory(self._watched_s, self._tried_s, self._changed_s, *learners, self._shadow, trial)
+            self._saved_s, self._due = seen_s, False
+        finally:
+            self._lock.release()
+
+    def recall(self, known: Memory) -> None:
+        """Goes on from what another process knew; called before anything was taken in."""
+        with self._lock:
+            self._base_s, self._tried_s, self._changed_s = known.watched_s, known.tried_s, known.changed_s
+            self._older, self._younger, self._context = known.older, known.younger, self._model.new_context()
+            self._shadow, self._trial = known.shadow, list(known.trial)
+            if known.shadow is not None:
+                self._contexts = tuple(self._model.new_context() for _ in range(4))
 
     def _learn(self, burst: Burst) -> None:
         """Two learners overlap by half, so that what is older than twice a week's worth is forgotten."""
@@ -160,8 +233,9 @@ class Drift:
             self._younger = self._model.new_learner()
         if self._younger is not None and self._watched_s > 2 * FORGET_S:
             self._older, self._younger = self._younger, self._model.new_learner()
-            self._watched_s -= FORGET_S
+            self._base_s -= FORGET_S
             self._tried_s -= FORGET_S
+            self._changed_s -= FORGET_S
         self._feed(burst, self._older)
         if self._younger is not None:
             self._feed(burst, self._younger)
@@ -170,9 +244,7 @@ class Drift:
         for frame in (one for one in burst if one.ordinary):
             self._model.process([Row(frame.prepared, frame.media_s, self._context, None, learner)])
 
-    def _look(
-        self, burst: Burst, used: NormalityState, shadow: NormalityState
-    ) -> tuple[list[float], list[float], list[float], list[float]]:
+    def _look(self, burst: Burst, used: NormalityState, shadow: NormalityState) -> Looked:
         found: tuple[list[float], ...] = ([], [], [], [])
         begin_s = burst[0].media_s
         for number, frame in enumerate(burst):

@@ -1,7 +1,6 @@
 """The inference server: requests in, batches through the models, a reply to each."""
 
 import contextlib
-import hashlib
 import os
 import queue
 import time
@@ -59,6 +58,8 @@ BESIDE = 64
 """Fits that wait at most."""
 DRAIN_S = 0.5
 """At the end, requests that are on their way are still taken for so long, to be refused."""
+SAVE_S = 3.0
+"""At the end, so long may what is being learned on be saved: whoever stops the process waits ten seconds."""
 SOON_S = 0.001
 """Less than this is not worth waiting for: the poll counts in milliseconds."""
 
@@ -264,12 +265,11 @@ class InferenceServer:
             versions=versions,
         )
         file = normality.file
-        if file is None:
+        if file is None or not file.exists():
             return reply
+        sha256, made_at = normality.hashed(file)
         return msgspec.structs.replace(
-            reply,
-            file=str(file.relative_to(self._config.states_dir)),
-            sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
+            reply, file=str(file.relative_to(self._config.states_dir)), sha256=sha256, made_at=made_at
         )
 
     def _finish_learning(self, request: FinishLearning) -> LearnedReply:
@@ -410,12 +410,15 @@ class InferenceServer:
         model = self._pool.get_vad_model(real_type(request.vad_type).vad_type)
         (self._trainer if model.trains else self._fitter).submit(self._take_burst, normality, drift, burst, state)
 
-    @staticmethod
-    def _take_burst(normality: Normality, drift: Drift, burst: Burst, state: NormalityState) -> None:
+    def _take_burst(self, normality: Normality, drift: Drift, burst: Burst, state: NormalityState) -> None:
         try:
+            if normality.drift is drift:
+                normality.recall_drift()
             better = drift.take(burst, state)
             if better is not None and normality.state is state:
                 log.info("shadow_promoted", file=str(normality.promote(better)))
+            if normality.drift is drift and drift.wants_saving(self._config.vad.drift_save_h * 3600):
+                normality.save_drift()
         except Exception:
             log.exception("not_learned_on")
         finally:
@@ -551,6 +554,12 @@ class InferenceServer:
             gauge("inference_largest_batch", "Frames of the largest batch.", found.largest_batch),
             counter("inference_states_promoted", "States that took over because they fit better.", states["promoted"]),
             counter("inference_states_refused", "States that were tried and fit no better.", states["refused"]),
+            counter("inference_drift_saved", "Times that what is learned on was saved.", states["drift_saved"]),
+            counter(
+                "inference_drift_put_aside",
+                "Files of what was learned on that were no good.",
+                states["drift_put_aside"],
+            ),
             gauge("inference_waiting", "Frames that wait for their turn.", self._scheduler.waiting),
             *models,
             *self._analysts.samples(),
@@ -566,6 +575,8 @@ class InferenceServer:
         self._stages.close()
         for job in self._stages.take():
             self._end(job)
+        # before the pool ends what is being trained: a shadow that is lost thereby is made again
+        self._states.save_drifts(SAVE_S)
         self._link.close()
         self._analysts.close()
         self._pool.close()

@@ -1,6 +1,9 @@
 """Normality states: kept by type and id, learned in memory, saved as numbered versions."""
 
 import dataclasses
+import hashlib
+import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,8 @@ from core.clock import utc_iso
 from core.config import VadConfig
 from core.errors import StateError
 from workers.inference.drift import Drift
+from workers.inference.drift_file import NAME as DRIFT_FILE
+from workers.inference.drift_file import read_memory, write_memory
 from workers.inference.vad.base import Learner, NormalityState, VadModel
 
 __all__ = ["Normality", "StateStore"]
@@ -19,6 +24,10 @@ log = structlog.get_logger()
 
 KEPT = 20
 """Versions that are kept, to go back to."""
+UNUSABLE = ".unusable"
+"""Suffix of what is put aside; the last one stays."""
+HELD_S = 0.5
+"""At the end, a burst that is being taken in is waited for so long."""
 GROWTH = 1.5
 """A provisional state is fitted anew each time its footage has grown by so much."""
 
@@ -30,12 +39,16 @@ class Normality:
         """`drift` where the state is to follow what slowly changes."""
         self._model, self._folder, self._armed_s = model, folder, armed_s
         self.drift = drift
+        self._recalled = False
+        """Whether what another process learned on has been looked for: only then is it written over."""
+        self.saved = self.put_aside = 0
+        """How often what is learned on was saved, and could not be used."""
         self.state: NormalityState | None = None
         self.learner: Learner | None = None
         self._fitted_s = 0.0
         self._forgotten = False
         self._training: Learner | None = None
-        self._file: Path | None = None
+        self._hashed: tuple[Path, int, str] = (folder, 0, "")
         self._learned_at = ""
         """When the state in use was saved, or what is being learned was begun."""
         self.reason = "learned"
@@ -59,14 +72,27 @@ class Normality:
             self._learned_at = utc_iso(datetime.fromtimestamp((folder / "current").stat().st_mtime, UTC))
 
     @property
+    def at_work(self) -> bool:
+        """Whether something is being learned, trained or learned on by now."""
+        return self.learner is not None or self.training or bool(self.drift and self.drift.busy)
+
+    @property
     def training(self) -> bool:
         """Whether the state in use is only to score with until a better one is fitted."""
         return self._training is not None
 
     @property
     def file(self) -> Path | None:
-        """Of the version last saved by this process."""
-        return self._file
+        """Of the version in use; None where none is."""
+        state = self.state
+        return self._folder / f"{state.version}{self._model.suffix}" if state and state.version else None
+
+    def hashed(self, file: Path) -> tuple[str, str]:
+        """SHA-256 of the file of the version in use, and when that was written, RFC 3339 UTC; read once."""
+        written = file.stat().st_mtime_ns
+        if self._hashed[:2] != (file, written):
+            self._hashed = file, written, hashlib.sha256(file.read_bytes()).hexdigest()
+        return self._hashed[2], utc_iso(datetime.fromtimestamp(written / 1e9, UTC))
 
     @property
     def versions(self) -> list[int]:
@@ -82,7 +108,7 @@ class Normality:
         state = self._model.load(self._folder / f"{version}{self._model.suffix}")
         self._point_to(version)
         self.learner = self._training = None
-        self.state, self.version, self._file, self._forgotten = state, version, None, False
+        self.state, self.version, self._forgotten = state, version, False
         self.unusable = ""
         self._learned_at = utc_iso(datetime.now(UTC))
         self.reason = "rolled back"
@@ -203,7 +229,7 @@ class Normality:
         state = dataclasses.replace(state, version=version)
         self._model.save(state, file)
         self._point_to(version)
-        self.state, self.version, self._file, self._forgotten = state, version, file, False
+        self.state, self.version, self._forgotten = state, version, False
         self.reason, self.unusable = reason, ""
         if reason != "drift":
             self._drift_anew()
@@ -215,6 +241,48 @@ class Normality:
         """What was learned on belongs to the state that was in use."""
         if self.drift:
             self.drift = self.drift.fresh()
+        self._recalled = True
+        (self._folder / DRIFT_FILE).unlink(missing_ok=True)
+
+    def recall_drift(self) -> None:
+        """Goes on from what another process learned on, once; what cannot be used is put aside. May read 400 MB."""
+        drift, file, path = self.drift, self.file, self._folder / DRIFT_FILE
+        if self._recalled or drift is None or file is None:
+            return
+        self._recalled = True
+        for left in self._folder.glob(f"{DRIFT_FILE}.*"):  # by one that was killed while it wrote
+            if left.suffix != UNUSABLE:
+                left.unlink(missing_ok=True)
+        if not path.exists():
+            return
+        try:
+            known = read_memory(path, self._model, self.hashed(file)[0])
+        except StateError as error:
+            self.put_aside += 1
+            log.warning("drift_put_aside", file=str(path), reason=str(error))
+            with suppress(OSError):
+                path.replace(path.with_name(DRIFT_FILE + UNUSABLE))
+            return
+        drift.recall(known)
+        log.info("drift_goes_on", file=str(path), watched_s=round(known.watched_s), tried=len(known.trial))
+
+    def save_drift(self, wait_s: float = 0.0) -> bool:
+        """Keeps what is being learned on; waits so long for a burst that is being taken in. Returns whether it did."""
+        drift, file, path = self.drift, self.file, self._folder / DRIFT_FILE
+        if drift is None or file is None or not self._recalled:
+            return False
+        with drift.held(wait_s) as known:
+            if known is None:
+                return False
+            try:
+                write_memory(path, self._model, known, self.hashed(file)[0])
+            except (OSError, StateError) as error:  # it is tried again in a while
+                log.warning("drift_not_saved", file=str(path), reason=str(error))
+                return False
+        self.saved += 1
+        if self.drift is not drift:
+            path.unlink(missing_ok=True)
+        return True
 
     def _point_to(self, version: int) -> None:
         aside = self._folder / "current.part"
@@ -254,11 +322,20 @@ class StateStore:
         them, where one of them is being learned, or trained.
         """
         mine = [key for key in list(self._known) if key[0] == vad_type]
-        if any(self._known[key].learner is not None or self._known[key].training for key in mine):
+        if any(self._known[key].at_work for key in mine):
             return False
         for key in mine:
+            self._known[key].save_drift()
             self._known.pop(key, None)
         return True
+
+    def save_drifts(self, limit_s: float) -> None:
+        """Keeps what all are learning on, that of which most was watched since first, for about so long."""
+        give_up = time.monotonic() + limit_s
+        unsaved = [(one.drift.unsaved_s, one) for one in list(self._known.values()) if one.drift]
+        for seconds, one in sorted(unsaved, key=lambda pair: -pair[0]):
+            if seconds and time.monotonic() < give_up:
+                one.save_drift(HELD_S)
 
     def statistics(self) -> dict[str, Any]:
         known = list(self._known.values())  # a loader's thread may let go of some meanwhile
@@ -267,4 +344,6 @@ class StateStore:
             "learning": sum(one.learner is not None for one in known),
             "promoted": sum(one.drift.promoted for one in known if one.drift),
             "refused": sum(one.drift.refused for one in known if one.drift),
+            "drift_saved": sum(one.saved for one in known),
+            "drift_put_aside": sum(one.put_aside for one in known),
         }

@@ -92,6 +92,8 @@ class NormalityRow(Base):
 
     camera_id: Mapped[str] = mapped_column(String(63), primary_key=True)
     vad_type: Mapped[str] = mapped_column(String(64), primary_key=True)
+    light: Mapped[str] = mapped_column(String(8), primary_key=True, server_default="day")
+    """A core.cameras.Light."""
     version: Mapped[int] = mapped_column(Integer, primary_key=True)
     node_id: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[str] = mapped_column(UtcTime)

@@ -3,15 +3,16 @@
 import random
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from core.errors import StateError
 from workers.inference.vad.motion_features import RESET_GAP_S, Geometry, Prepared
+from workers.inference.vad.state_files import Packed
 
-__all__ = ["LEAST_FRAMES", "LEAST_S", "WAITING_FRAMES", "BackgroundLearner", "median_of"]
+__all__ = ["LEAST_FRAMES", "LEAST_S", "WAITING_FRAMES", "BackgroundLearner", "earlier_streams", "median_of"]
 
 BACKGROUND_SAMPLES = 64
 """Frames whose median is the background: a random choice of all that was seen."""
@@ -139,6 +140,54 @@ class BackgroundLearner(ABC):
                 self._background_at_s = self._learned_s
                 self._drain(self._background)
 
+    def pack(self) -> Packed:
+        """All that was taken in, but for frames that still wait for a first background."""
+        with self._lock:
+            kept = {name: value for name, value in vars(self).items() if name != "_lock"}
+            kept["_samples"], kept["_taken"] = list(self._samples), list(self._taken)
+        size = kept["_geometry"]
+        head: dict[str, Any] = {"size": [size.width, size.height] if size else None}
+        head |= {name: kept[f"_{name}"] for name in _COUNTS}
+        arrays = self._pack_taken(kept["_taken"])
+        if kept["_samples"]:
+            arrays["samples"] = np.stack(kept["_samples"])
+        if kept["_background"] is not None:
+            arrays["background"] = kept["_background"]
+        return head, arrays
+
+    def unpack(self, head: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+        """Goes on, an empty one, from what another process packed; raises KeyError, ValueError, TypeError where that
+        is not whole.
+        """
+        size = head["size"]
+        taken = self._unpack_taken(arrays)
+        samples, background = list(arrays.get("samples", ())), arrays.get("background")
+        if size is not None:
+            self._geometry = Geometry(int(size[0]), int(size[1]))
+            width, height = self._geometry.working
+            if any(one.shape != (height, width) for one in (*samples, *(() if background is None else (background,)))):
+                raise ValueError("its pictures do not fit its frame size")
+        elif taken or samples:
+            raise ValueError("it has no frame size")
+        most, most_weight = self._bounds()
+        self._weight = sum(self._weigh(one) for one in taken)
+        if len(samples) > BACKGROUND_SAMPLES or len(taken) > most or self._weight > most_weight:
+            raise ValueError("it holds more than it may")
+        self._samples, self._background, self._taken = samples, background, taken
+        for name in _COUNTS:
+            setattr(self, f"_{name}", _KINDS[type(getattr(self, f"_{name}"))](head[name]))
+        if self._stride < 1 or self._offered < len(samples):
+            raise ValueError("its counts do not fit")
+        self._choice = random.Random(self._frames)
+
+    @abstractmethod
+    def _pack_taken(self, taken: list[Any]) -> dict[str, np.ndarray]:
+        """Reduced frames as arrays."""
+
+    @abstractmethod
+    def _unpack_taken(self, arrays: Mapping[str, np.ndarray]) -> list[Any]:
+        """These again, each under a stream that no context of this process has."""
+
     def _admit(self, frame: Prepared, stream: int, media_s: float) -> None:
         """Counts a frame; raises StateError for another size than the first one's."""
         if self._geometry is None:
@@ -197,6 +246,16 @@ class BackgroundLearner(ABC):
                 "let it learn for longer, or from a longer file",
             )
         return self._geometry
+
+
+_COUNTS = ("offered", "background_at_s", "learned_s", "frames", "stride", "turn")
+_KINDS: dict[type, Callable[[Any], Any]] = {int: int, float: float}
+
+
+def earlier_streams(streams: np.ndarray) -> list[int]:
+    """Numbers of streams of other processes, (N,), as ones that no context of this one has: below 0, in their order."""
+    known = list(dict.fromkeys(streams.tolist()))
+    return [known.index(stream) - len(known) for stream in streams.tolist()]
 
 
 def _copied(value: Any) -> Any:

@@ -1,6 +1,6 @@
 """What every type of anomaly detection offers: a shared model, a normality state per camera or group of cameras."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,6 +105,18 @@ class VadModel(Protocol):
 
     def new_learner(self) -> Any:
         """An empty `Learner`."""
+        ...
+
+    def pack_learner(self, learner: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """What a learner has taken in, as plain values for JSON and arrays, so that another process goes on from it.
+        What stays behind is seconds of footage: the last frames, and those that waited for a first background.
+        """
+        ...
+
+    def unpack_learner(self, head: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Any:
+        """The learner of what `pack_learner` gave, within bounds; raises KeyError, ValueError or TypeError where that
+        is not whole.
+        """
         ...
 
     def process(self, rows: Sequence[Row], executor: Executor | None = None) -> list[VadScore | Exception | None]:

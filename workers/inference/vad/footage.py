@@ -3,15 +3,16 @@
 import random
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import cv2
 import numpy as np
 
 from core.errors import StateError
 from workers.inference.vad.motion_features import RESET_GAP_S
+from workers.inference.vad.state_files import Packed, join, split
 
 __all__ = ["CELL", "FRAME_S", "Chunks", "History", "find_background", "net_size"]
 
@@ -140,6 +141,26 @@ class Chunks:
     def _copied(self) -> tuple[list[tuple[float, int, np.ndarray]], list[list[np.ndarray]]]:
         with self._lock:
             return list(self._kept), [list(chunk) for _, chunk in self._open.values()]
+
+    def pack(self) -> Packed:
+        """What is kept, but for chunks that go on."""
+        with self._lock:
+            kept, order = list(self._kept), self._order
+        shape = kept[-1][2].shape[1:] if kept else (0, 0)
+        kept = [one for one in kept if one[2].shape[1:] == shape]
+        arrays = join("frames", [frames for _, _, frames in kept], np.zeros((0, *shape), np.uint8))
+        arrays["keys"] = np.array([key for key, _, _ in kept], np.float64)
+        arrays["orders"] = np.array([number for _, number, _ in kept], np.int64)
+        return {"order": order}, arrays
+
+    def unpack(self, head: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+        """Goes on, empty ones, from what was packed; raises KeyError, ValueError, TypeError where that is not whole."""
+        frames = split("frames", arrays)
+        if arrays["frames"].dtype != np.uint8 or arrays["frames"].ndim != 3 or len(frames) > MOST_CHUNKS:
+            raise ValueError("its footage is of another kind")
+        self._kept = list(zip(arrays["keys"].tolist(), arrays["orders"].tolist(), frames, strict=True))
+        self._order = int(head["order"])
+        self._choice = random.Random(self._order)
 
     def snapshot(self) -> list[np.ndarray]:
         """The chunks in the order they came, (n, h, w) uint8 each; raises StateError where there is too little."""

@@ -5,7 +5,7 @@ import random
 import tempfile
 import threading
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from workers.inference.vad.base import MAP_LEVELS, NormalityState, Row, VadModel
 from workers.inference.vad.calibration import TailCalibration, fit_tail
 from workers.inference.vad.motion_features import RESET_GAP_S, Geometry, Prepared, prepare_grey
 from workers.inference.vad.motion_learning import clusters
-from workers.inference.vad.state_files import AGAIN, replace_whole
+from workers.inference.vad.state_files import AGAIN, Packed, join, part_of, replace_whole, split, under
 
 __all__ = ["Fused", "FusedLearner", "FusedState"]
 
@@ -43,7 +43,14 @@ _HEAD = "head.json"
 class SharedFrames(Protocol):
     """What a part is: its `prepare` can begin with a frame that is at working size already."""
 
-    def prepare_from(self, motion: Prepared, pixels: np.ndarray) -> Any: ...
+    @property
+    def needs_pixels(self) -> bool:
+        """Whether it looks at more than that frame."""
+        ...
+
+    def prepare_from(self, motion: Prepared, pixels: np.ndarray | None) -> Any:
+        """`pixels` may be None where they are not needed."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +62,9 @@ class FusedState(NormalityState):
 
 
 class _Seen(NamedTuple):
-    """What each part makes of a frame."""
+    """A frame at working size, and what each part makes of it."""
 
+    motion: Prepared
     parts: tuple[Any, ...]
 
 
@@ -101,18 +109,32 @@ class FusedLearner:
         with self._lock:
             piece = self._open.setdefault(stream, [])
             if piece and not 0.0 < media_s - piece[-1][0] <= RESET_GAP_S:
-                piece.clear()
+                # what comes in bursts never makes a whole one
+                if len(piece) > 2 * WARM_UP:
+                    self._offer(piece)
+                self._open[stream] = piece = []
             if piece and media_s - piece[-1][0] < PIECE_STEP_S:
                 return
             piece.append((media_s, seen))
-            if len(piece) < PIECE:
-                return
-            self._open[stream] = []
-            self._offered += 1
-            if len(self._pieces) < MOST_PIECES:
-                self._pieces.append(piece)
-            elif (place := self._choice.randrange(self._offered)) < MOST_PIECES:
-                self._pieces[place] = piece
+            if len(piece) == PIECE:
+                self._offer(piece)
+                self._open[stream] = []
+
+    def _offer(self, piece: list[tuple[float, _Seen]]) -> None:
+        self._offered += 1
+        if len(self._pieces) < MOST_PIECES:
+            self._pieces.append(piece)
+        elif (place := self._choice.randrange(self._offered)) < MOST_PIECES:
+            self._pieces[place] = piece
+
+    def pack(self) -> tuple[int, list[list[tuple[float, _Seen]]]]:
+        """How many pieces were offered, and those that are kept."""
+        with self._lock:
+            return self._offered, list(self._pieces)
+
+    def unpack(self, offered: int, pieces: list[list[tuple[float, _Seen]]]) -> None:
+        """Goes on from what `pack` gave."""
+        self._offered, self._pieces, self._choice = offered, pieces, random.Random(offered)
 
     def pieces(self) -> list[list[tuple[float, _Seen]]]:
         """Unfinished ones too, where they are of use."""
@@ -145,8 +167,14 @@ class Fused:
         return FusedContext(tuple(part.new_context() for part in self._parts))
 
     def prepare(self, pixels: np.ndarray, width: int, height: int) -> _Seen:
-        motion = prepare_grey(pixels, width, height)
-        return _Seen(tuple(cast("SharedFrames", part).prepare_from(motion, pixels) for part in self._parts))
+        return self._seen(prepare_grey(pixels, width, height), pixels)
+
+    def _seen(self, motion: Prepared, pixels: np.ndarray | None = None) -> _Seen:
+        return _Seen(motion, tuple(cast("SharedFrames", part).prepare_from(motion, pixels) for part in self._parts))
+
+    @property
+    def _needs_pixels(self) -> bool:
+        return any(cast("SharedFrames", part).needs_pixels for part in self._parts)
 
     def new_learner(self) -> FusedLearner:
         return FusedLearner(tuple(part.new_learner() for part in self._parts))
@@ -173,6 +201,40 @@ class Fused:
             else:
                 results.append(wrong)
         return results
+
+    def pack_learner(self, learner: FusedLearner) -> Packed:
+        heads: list[dict[str, Any]] = []
+        arrays: dict[str, np.ndarray] = {}
+        for part, one in self._with(learner):
+            head, own = part.pack_learner(one)
+            heads.append(head)
+            arrays |= under(part.name, own)
+        offered, pieces = learner.pack() if not self._needs_pixels else (0, [])
+        geometry = pieces[0][0][1].motion.geometry if pieces else None
+        pieces = [piece for piece in pieces if piece[0][1].motion.geometry == geometry]
+        shape = geometry.working[::-1] if geometry else (0, 0)
+        frames = [np.stack([seen.motion.grey for _, seen in piece]) for piece in pieces]
+        arrays |= join("pieces", frames, np.zeros((0, *shape), np.uint8))
+        arrays["pieces.media_s"] = np.array([media_s for piece in pieces for media_s, _ in piece], np.float64)
+        size = [geometry.width, geometry.height] if geometry else None
+        return {"parts": heads, "offered": offered, "size": size}, arrays
+
+    def unpack_learner(self, head: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> FusedLearner:
+        heads = head["parts"]
+        parts = [
+            part.unpack_learner(own, part_of(part.name, arrays)) for part, own in zip(self._parts, heads, strict=True)
+        ]
+        learner = FusedLearner(tuple(parts))
+        pieces, times = split("pieces", arrays), iter(arrays["pieces.media_s"].tolist())
+        if len(pieces) > MOST_PIECES or arrays["pieces"].dtype != np.uint8:
+            raise ValueError("its footage is of another kind")
+        if pieces:
+            geometry = Geometry(*map(int, head["size"]))
+            if arrays["pieces"].shape[:0:-1] != geometry.working:
+                raise ValueError("its footage does not fit its frame size")
+            kept = [[(next(times), self._seen(Prepared(grey, geometry))) for grey in piece] for piece in pieces]
+            learner.unpack(int(head["offered"]), kept)
+        return learner
 
     def fit(self, learner: FusedLearner, version: int, armed_s: float) -> FusedState:
         """As long as its slowest part; raises StateError as they do."""

@@ -1,12 +1,12 @@
 """How normal motion is taken in, in bounded memory, and what a state is made of."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from workers.inference.vad.background import BackgroundLearner, median_of
+from workers.inference.vad.background import BackgroundLearner, earlier_streams, median_of
 from workers.inference.vad.base import NormalityState, Phase
 from workers.inference.vad.calibration import TailCalibration, fit_tail
 from workers.inference.vad.motion_features import (
@@ -18,6 +18,7 @@ from workers.inference.vad.motion_features import (
     find_windows,
     foreground_share,
 )
+from workers.inference.vad.state_files import join, split
 
 __all__ = ["Evidence", "MotionLearner", "MotionState", "Usual", "clusters", "fit_state", "top_cells", "top_mean"]
 
@@ -118,6 +119,22 @@ class MotionLearner(BackgroundLearner):
 
     def _weigh(self, taken: _Taken) -> int:
         return len(taken.cells)
+
+    def _pack_taken(self, taken: list[_Taken]) -> dict[str, np.ndarray]:
+        return {
+            **join("cells", [one.cells for one in taken], np.zeros(0, np.uint16)),
+            "speed": np.concatenate([np.zeros(0, np.float16), *(one.speed for one in taken)]),
+            "amount": np.concatenate([np.zeros(0, np.float16), *(one.amount for one in taken)]),
+            "streams": np.array([one.stream for one in taken], np.int64),
+        }
+
+    def _unpack_taken(self, arrays: Mapping[str, np.ndarray]) -> list[_Taken]:
+        lengths = {"cells.lengths": arrays["cells.lengths"]}
+        parts = [split("cells", {"cells": arrays[name]} | lengths) for name in ("cells", "speed", "amount")]
+        kinds = [arrays[name].dtype for name in ("cells", "speed", "amount")]
+        if kinds != [np.uint16, np.float16, np.float16]:
+            raise ValueError("its windows are of another kind")
+        return [_Taken(*one) for one in zip(*parts, earlier_streams(arrays["streams"]), strict=True)]
 
     def _bounds(self) -> tuple[int, int]:
         return MOST_FRAMES, MOST_WINDOWS

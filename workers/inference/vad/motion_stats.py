@@ -1,6 +1,6 @@
 """motion_stats: is something faster, or larger, than what usually moves at that height of the picture?"""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from workers.inference.vad.motion_learning import (
     top_cells,
     top_mean,
 )
-from workers.inference.vad.state_files import read_npz, write_npz
+from workers.inference.vad.state_files import Packed, read_npz, write_npz
 
 __all__ = ["MotionStats", "pack", "unpack"]
 
@@ -57,6 +57,7 @@ class MotionStats:
     trains = False
     device = "cpu"
     parameters = 0
+    needs_pixels = False
 
     def new_context(self) -> MotionContext:
         return MotionContext()
@@ -65,7 +66,7 @@ class MotionStats:
         """The luma at working size; raises StateError for frames too small or of another shape."""
         return prepare_grey(pixels, width, height)
 
-    def prepare_from(self, motion: Prepared, pixels: np.ndarray) -> Prepared:  # noqa: ARG002 - what others need of it
+    def prepare_from(self, motion: Prepared, pixels: np.ndarray | None) -> Prepared:  # noqa: ARG002 - what others need of it
         """Of a frame that another type looks at too."""
         return motion
 
@@ -100,6 +101,14 @@ class MotionStats:
                 except Exception as error:
                     results[index] = error
         return results
+
+    def pack_learner(self, learner: MotionLearner) -> Packed:
+        return learner.pack()
+
+    def unpack_learner(self, head: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> MotionLearner:
+        learner = self.new_learner()
+        learner.unpack(head, arrays)
+        return learner
 
     def fit(self, learner: MotionLearner, version: int, armed_s: float) -> MotionState:
         """Under 2 s for 2,550 frames; raises StateError if too little was taken in."""

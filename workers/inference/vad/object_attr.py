@@ -1,7 +1,7 @@
 """object_attr: is there a thing whose speed, way, size, shape, place, stay, gait or look is unusual where it is?"""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from workers.inference.vad.object_learning import (
     grid,
     thing_levels,
 )
-from workers.inference.vad.state_files import read_npz, write_npz
+from workers.inference.vad.state_files import Packed, read_npz, write_npz
 
 __all__ = ["ObjectAttr", "ObjectFrame"]
 
@@ -74,6 +74,10 @@ class ObjectAttr:
         self._detector = Detector(weights_file) if weights_file else None
         self._one_at_a_time = threading.Lock()
 
+    @property
+    def needs_pixels(self) -> bool:
+        return self._detector is not None
+
     def new_context(self) -> ObjectContext:
         return ObjectContext()
 
@@ -81,9 +85,11 @@ class ObjectAttr:
         """The luma at working size; raises StateError for frames too small or of another shape."""
         return self.prepare_from(prepare_grey(pixels, width, height), pixels)
 
-    def prepare_from(self, motion: Prepared, pixels: np.ndarray) -> ObjectFrame:
+    def prepare_from(self, motion: Prepared, pixels: np.ndarray | None) -> ObjectFrame:
         """Of a frame that another type looks at too."""
-        return ObjectFrame(motion, cv2.cvtColor(pixels, cv2.COLOR_YUV2BGR_I420) if self._detector else None)
+        if self._detector is None or pixels is None:
+            return ObjectFrame(motion, None)
+        return ObjectFrame(motion, cv2.cvtColor(pixels, cv2.COLOR_YUV2BGR_I420))
 
     def new_learner(self) -> ObjectLearner:
         return ObjectLearner()
@@ -143,6 +149,14 @@ class ObjectAttr:
             return result, _Taken(context.look(backdrop, frame.motion, earlier, row.media_s, boxes), boxes)
         except Exception as error:
             return error, None
+
+    def pack_learner(self, learner: ObjectLearner) -> Packed:
+        return learner.pack()
+
+    def unpack_learner(self, head: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> ObjectLearner:
+        learner = self.new_learner()
+        learner.unpack(head, arrays)
+        return learner
 
     def fit(self, learner: ObjectLearner, version: int, armed_s: float) -> ObjectState:
         """Within seconds; raises StateError if too little was taken in."""

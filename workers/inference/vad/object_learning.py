@@ -1,17 +1,18 @@
 """What things usually are like at each place of a scene, learned in bounded memory, and how unusual one is there."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from workers.inference.vad.background import BackgroundLearner, median_of
+from workers.inference.vad.background import BackgroundLearner, earlier_streams, median_of
 from workers.inference.vad.base import NormalityState, Phase
 from workers.inference.vad.calibration import TailCalibration, fit_tail
 from workers.inference.vad.motion_features import Geometry, Prepared
 from workers.inference.vad.motion_learning import clusters
 from workers.inference.vad.object_features import LOOK, Backdrop, Box, Memory, ObjectContext, Things, backdrop_of
+from workers.inference.vad.state_files import join, split
 
 __all__ = ["ATTRIBUTES", "Habits", "ObjectLearner", "ObjectState", "fit_objects", "frame_value", "grid", "thing_levels"]
 
@@ -147,6 +148,28 @@ class ObjectLearner(BackgroundLearner):
 
     def _weigh(self, taken: _Frame) -> int:
         return len(taken.values)
+
+    def _pack_taken(self, taken: list[_Frame]) -> dict[str, np.ndarray]:
+        packed = {
+            **join("values", [one.values for one in taken], np.zeros((0, _HEAD + LOOK), np.float16)),
+            "tracks": np.concatenate([np.zeros(0, np.int64), *(one.tracks for one in taken)]),
+            "media_s": np.array([one.media_s for one in taken], np.float64),
+            "streams": np.array([one.stream for one in taken], np.int64),
+        }
+        return packed | ({"above": self._backdrop.above} if self._backdrop else {})
+
+    def _unpack_taken(self, arrays: Mapping[str, np.ndarray]) -> list[_Frame]:
+        values = split("values", arrays)
+        tracks = split("tracks", {"tracks": arrays["tracks"], "tracks.lengths": arrays["values.lengths"]})
+        if arrays["values"].dtype != np.float16 or arrays["values"].shape[1:] != (_HEAD + LOOK,):
+            raise ValueError("its things are of another kind")
+        if "background" in arrays:
+            background, above = arrays["background"], arrays["above"]
+            if above.shape != background.shape:
+                raise ValueError("its pictures do not fit each other")
+            self._backdrop = Backdrop(background, above)
+        streams, times = earlier_streams(arrays["streams"]), arrays["media_s"].tolist()
+        return [_Frame(*one) for one in zip(streams, times, tracks, values, strict=True)]
 
     def _bounds(self) -> tuple[int, int]:
         return MOST_THINGS, MOST_THINGS

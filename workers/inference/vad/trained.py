@@ -32,6 +32,7 @@ from workers.inference.vad.footage import FRAME_S, Chunks, History, find_backgro
 from workers.inference.vad.motion_features import MotionContext, Prepared, prepare_grey
 from workers.inference.vad.motion_learning import MotionLearner, MotionState, clusters
 from workers.inference.vad.motion_stats import MotionStats, pack, unpack
+from workers.inference.vad.state_files import Packed, part_of, under
 from workers.inference.vad.training import Net, pick_device
 from workers.inference.vad.uploads import Ahead, Uploads, in_light_of, stack, to_levels
 
@@ -119,6 +120,7 @@ class TrainedType:
     """Version of what `save` writes, and of the net: another one is to be learned anew."""
     suffix = ".safetensors"
     trains = True
+    needs_pixels = False
 
     def __init__(
         self,
@@ -158,7 +160,7 @@ class TrainedType:
     def prepare(self, pixels: np.ndarray, width: int, height: int) -> Seen:
         return self.prepare_from(prepare_grey(pixels, width, height), pixels)
 
-    def prepare_from(self, motion: Prepared, pixels: np.ndarray) -> Seen:  # noqa: ARG002 - what others need of it
+    def prepare_from(self, motion: Prepared, pixels: np.ndarray | None) -> Seen:  # noqa: ARG002 - what others need of it
         """Of a frame that another type looks at too."""
         small = cv2.resize(motion.grey, net_size(*motion.geometry.working), interpolation=cv2.INTER_AREA)
         return Seen(motion, small, self._uploads.put(small))
@@ -323,6 +325,17 @@ class TrainedType:
         )
 
     # ---- learning
+
+    def pack_learner(self, learner: TrainedLearner) -> Packed:
+        head, arrays = learner.motion.pack()
+        of_chunks, frames = learner.chunks.pack()
+        return {"motion": head, "chunks": of_chunks}, under("motion", arrays) | under("chunks", frames)
+
+    def unpack_learner(self, head: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> TrainedLearner:
+        learner = self.new_learner()
+        learner.motion.unpack(head["motion"], part_of("motion", arrays))
+        learner.chunks.unpack(head["chunks"], part_of("chunks", arrays))
+        return learner
 
     def fit_provisional(self, learner: TrainedLearner) -> TrainedState:
         """What motion_stats learned, to score with while the net is being trained."""

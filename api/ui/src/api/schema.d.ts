@@ -2227,6 +2227,12 @@ export interface components {
             wanted_s: number;
         };
         /**
+         * Light
+         * @description In which light a camera sees: what it shows differs so much that each is learned apart from the other.
+         * @enum {unknown}
+         */
+        Light: "day" | "night";
+        /**
          * LockIn
          * @description Locked as evidence, an event and its files are never deleted.
          */
@@ -2327,7 +2333,7 @@ export interface components {
         };
         /**
          * NormalityOut
-         * @description One version of what a camera learned.
+         * @description One version of what a camera learned; by day and by infra-red each have their own, counted from 1.
          */
         NormalityOut: {
             created_at: string;
@@ -2335,6 +2341,7 @@ export interface components {
             in_use: boolean | null;
             kept: boolean | null;
             learned_s: number;
+            light: components["schemas"]["Light"];
             reason: string;
             vad_type: string;
             version: number;
@@ -2983,9 +2990,11 @@ export interface components {
         Verdict: "confirmed" | "rejected" | "uncertain";
         /**
          * VersionIn
-         * @description A version of what a camera learned, of the type of detection that it has.
+         * @description A version of what a camera learned in one light, of the type of detection that it has.
          */
         VersionIn: {
+            /** @default day */
+            light: components["schemas"]["Light"];
             version: number;
         };
         /**
@@ -3212,6 +3221,7 @@ export type Heartbeat = components['schemas']['Heartbeat'];
 export type Hello = components['schemas']['Hello'];
 export type Invitation = components['schemas']['Invitation'];
 export type Learning = components['schemas']['Learning'];
+export type Light = components['schemas']['Light'];
 export type LockIn = components['schemas']['LockIn'];
 export type LoginIn = components['schemas']['LoginIn'];
 export type LogTail = components['schemas']['LogTail'];
@@ -5591,7 +5601,10 @@ export interface operations {
     };
     listNormality: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Only what it learned in this light */
+                light?: components["schemas"]["Light"];
+            };
             header?: never;
             path: {
                 camera_id: string;
