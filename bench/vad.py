@@ -325,13 +325,13 @@ def _batch_cost_s(
     return time.perf_counter() - began
 
 
-def measure_calibration(data: Path) -> dict[str, Any]:
+def measure_calibration(data: Path, vad_type: str = "motion_stats") -> dict[str, Any]:
     """Of normal clips never learned from, how many frames reach a level, against the share it stands for.
 
     Learned from the first half of the training clips, or from the first clip alone; no test clip is touched.
     """
     cv2.setNumThreads(1)
-    model = create_model("motion_stats", 1)
+    model = create_model(vad_type, 1)
     training = sorted((data / "train").glob("*.mp4"))
     if not training:
         raise FileNotFoundError(f"no train/*.mp4 in {data}")
@@ -346,7 +346,7 @@ def measure_calibration(data: Path) -> dict[str, Any]:
         for level in (1.0, 2.0, 3.0):
             figures[name][f"raw_over_{level:g}"] = round(float((raw >= level).mean()), 4)
             figures[name][f"smoothed_over_{level:g}"] = round(float((smooth >= level).mean()), 4)
-    return {"calibration": figures}
+    return {"type": vad_type, "calibration": figures}
 
 
 def _report(clips: Sequence[Clip], state: NormalityState) -> dict[str, Any]:
@@ -450,9 +450,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--first", type=int, metavar="N", help="learn from the first N training clips only")
     parser.add_argument("--steps", type=int, help="of training: no time limit then, for a machine that is busy")
     parser.add_argument("--seeds", type=int, default=SEEDS, help="trainings of a type that trains")
-    parser.add_argument(
-        "--calibration", action="store_true", help="only: do levels of motion_stats mean what they say?"
-    )
+    parser.add_argument("--calibration", action="store_true", help="only: do the levels of a type mean what they say?")
     parser.add_argument("--cameras", action="store_true", help="only: frames a second by how many cameras there are")
     parser.add_argument("--select", action="store_true", help="only: synthetic anomalies of training clips")
     options = parser.parse_args(argv)
@@ -465,7 +463,8 @@ def main(argv: list[str] | None = None) -> int:
             print(json.dumps([measure_cameras(options.data, name, quick=options.quick) for name in names]))
             return 0
         if options.calibration:
-            print(json.dumps(measure_calibration(options.data)))
+            for name in options.type or ["motion_stats"]:
+                print(json.dumps(measure_calibration(options.data, name)))
             return 0
         figures = [
             measure_type(

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workers.inference.vad.calibration import KNOTS, fit_tail
+from workers.inference.vad.calibration import KNOTS, LEAP, fit_tail
 
 
 def pareto(shape: float, count: int, seed: int = 1) -> np.ndarray:
@@ -85,3 +85,25 @@ def test_levels_rise_evenly_beyond_the_end_of_a_tail_that_has_one():
     levels = tail.level(end + np.array([1.0, 2.0, 3.0]))
     assert 4.0 < levels[0] < 40.0
     assert np.diff(levels) == pytest.approx([tail.slope] * 2)
+
+
+@given(VALUES, st.sampled_from([10.0, 60.0, 500.0]), st.integers(1, 200))
+def test_who_is_cautious_says_the_same_of_what_could_be_seen_and_little_more_of_what_could_not(
+    values, independent, clusters
+):
+    tail = fit_tail(np.array(values), independent=independent, clusters=clusters, floor=0.2)
+    most, cautious = np.log10(independent + 1.0), tail.cautious(independent)
+    at = np.unique(np.concatenate([tail.values, tail.values[-1] + np.linspace(0.0, 50.0, 200), [1e6]]))
+    levels, before = cautious.level(at), tail.level(at)
+    assert np.all(np.diff(cautious.levels) > 0)
+    assert np.all(np.diff(levels) >= 0)
+    known = before <= most - 0.1
+    assert np.allclose(levels[known], before[known], atol=1e-6)
+    assert levels[:-1].max() <= most + LEAP + 0.1
+
+
+def test_what_is_rarer_still_stands_higher_for_the_cautious_too():
+    cautious = fit_tail(np.random.default_rng(1).exponential(2.0, 120), independent=12, floor=0.2).cautious(12)
+    levels = cautious.level(np.linspace(0.0, 40.0, 60)).astype(np.float32)
+    assert np.all(np.diff(levels) > 1e-4)
+    assert 1.3 < levels[-1] < 1.7

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from bench.vad import decode, learn, score
 from core.errors import ModelError, StateError
 from core.tracking import pair_surest_first
 from tests.onnx_file import write_detector
@@ -174,6 +175,17 @@ def test_a_track_is_judged_by_what_it_was_lately():
     assert for_a_moment[0, 0] < 3.0, "once is little"
     assert 0.0 < for_a_moment[0, 1] < 0.2, "what was not known was nothing unusual"
     assert np.allclose(for_a_moment[1], [9.0, 0.0]), "nothing else is known of a new one"
+
+
+def test_what_ten_seconds_did_not_show_is_no_alarm(ped2):
+    """In the first clip all go one way; in others they come the other way too."""
+    model = create_model("object_attr", 1)
+    clips = sorted((ped2 / "train").glob("*.mp4"))
+    state, _, _ = learn(model, clips[:1])
+    assert state.phase == "provisional"
+    scores = np.array([one.score for one in score(model, state, list(decode(clips[8])))])
+    assert (scores >= 1).mean() > 0.5
+    assert (scores >= 2).mean() == 0
 
 
 def test_a_learner_that_goes_on_does_not_change_what_was_fitted(model, taught, walking):

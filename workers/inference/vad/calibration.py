@@ -15,6 +15,8 @@ LEAST_CLUSTERS = 10
 """Fewer separate runs of excesses say nothing of the tail's shape: it is exponential then."""
 TAIL_STEP, TAIL_REACH = 0.1, 6.0
 """Levels between the tail's knots, and how far they go beyond its beginning; on from there it is straight."""
+LEAP = 0.5
+"""How much rarer than the rarest that could have been seen a cautious calibration calls anything, as -log10."""
 _LN10 = float(np.log(10.0))
 
 
@@ -35,6 +37,20 @@ class TailCalibration:
         x = np.asarray(value, dtype=np.float64)
         beyond = np.maximum(x - self.values[-1], 0.0) * self.slope
         return np.interp(x, self.values, self.levels) + beyond
+
+    def cautious(self, independent: float) -> "TailCalibration":
+        """The same up to 1 in `independent` + 1, the rarest that so many observations could show; what is above comes
+        the nearer to ten to the LEAP times rarer than that the higher it was, so that the order stays.
+        """
+        most = float(np.log10(independent + 1.0))
+        reach = max(TAIL_REACH, most + TAIL_REACH - float(self.levels[-1]))
+        steps = np.arange(1, round(reach / TAIL_STEP) + 1) * TAIL_STEP
+        values = np.concatenate([self.values, self.values[-1] + steps / self.slope])
+        levels = np.concatenate([self.levels, self.levels[-1] + steps])
+        over = np.maximum(levels - most, 0.0)
+        levels = np.minimum(levels, most) + LEAP * over / (LEAP + over) + np.arange(len(levels)) * 1e-9
+        levels[0] = 0.0
+        return TailCalibration(values, levels, 1e-3)
 
 
 def fit_tail(values: np.ndarray, *, independent: float, clusters: int | None = None, floor: float) -> TailCalibration:

@@ -411,6 +411,10 @@ def fit_objects(name: str, seen: _Snapshot, version: int, armed_s: float) -> Obj
     values = frame_value(_levels(tails, unusual))
     most = np.array([part.max(initial=0.0) for part in np.split(values, np.cumsum(lengths)[:-1])])
     phase: Phase = "armed" if seen.learned_s >= armed_s else "provisional"
+    frame_tail = _tail(most, independent)
+    if phase == "provisional":
+        # in ten seconds all may go one way: whoever comes the other way then is new, and yet nothing unusual
+        frame_tail = frame_tail.cautious(independent)
     return ObjectState(
         vad_type=name,
         version=version,
@@ -422,7 +426,7 @@ def fit_objects(name: str, seen: _Snapshot, version: int, armed_s: float) -> Obj
         backdrop=backdrop,
         habits=_habits(total, shape),
         tails=tails,
-        frame_tail=_tail(most, independent),
+        frame_tail=frame_tail,
     )
 
 
