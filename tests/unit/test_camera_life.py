@@ -29,7 +29,7 @@ from workers.camera.masks import Masks
 from workers.camera.pipeline import CameraPipeline, CaptureHung
 from workers.camera.probe import look
 from workers.camera.sources import open_source
-from workers.camera.sources.base import Activity
+from workers.camera.sources.base import Activity, SourceOptions
 from workers.camera.sources.folder import FolderSource
 
 NOON = round(datetime(2026, 3, 2, 12, tzinfo=UTC).timestamp() * 1e9)
@@ -211,8 +211,7 @@ def test_a_probe_tells_what_is_there_or_why_nothing_is(config, tmp_path):
 
 def feed_clip(clips: ClipRecorder, path: Path) -> None:
     """All packets of a file at once."""
-    source = open_source(str(path))
-    source._packets = clips
+    source = open_source(str(path), SourceOptions(packets=clips))
     for _ in source.frames():
         pass
 

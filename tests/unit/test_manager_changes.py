@@ -19,7 +19,7 @@ def test_a_camera_that_hangs_and_does_not_read_holds_up_nobody(config):
     """What people say of its events is sent to it; a pipe holds 64 kB."""
     gate = CameraConfig(camera_id=CameraId("gate"), name="gate", url="demo://plaza?seed=1")
     manager = MultiCameraManager(config, FakeClock())
-    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as hung:
+    with subprocess.Popen(["sleep", "600"], stdin=subprocess.PIPE) as hung:
         manager._processes[gate.camera_id] = hung
         manager._desired[gate.camera_id] = gate
         manager._sent[gate.camera_id] = manager._job(gate)
