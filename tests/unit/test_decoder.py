@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from workers.camera.sources.base import SourceOptions, Wanted
-from workers.camera.sources.decoder import LATE, Decoder
+from workers.camera.sources.decoder import LATE, MOST_WAITING, Decoder
 from workers.camera.sources.file import FileSource
 
 FPS, FRAMES, GOP = 15, 120, 30
@@ -71,6 +71,12 @@ def test_over_a_key_frame_nothing_is_decoded_that_nobody_wants(tmp_path, monkeyp
     assert sorted(some) == [0, 30, 60, 90]
     # the first for the probe too, and the packet that ends the stream
     assert [pts for pts, _ in itertools.groupby(pts for pts in decoded if pts is not None)] == [0, 2000, 4000, 6000]
+
+
+def test_what_is_seldom_wanted_is_decoded_in_between_too(tmp_path):
+    path = write_video(tmp_path / "a.mkv", "libx264", {"bf": "0", "g": "1000", "sc_threshold": "0"})
+    some, _ = read(path, 100.0)
+    assert sorted(some) == list(range(0, FRAMES, MOST_WAITING + 1))
 
 
 def test_where_pictures_come_later_than_their_packets_all_are_given(tmp_path):

@@ -15,6 +15,9 @@ __all__ = ["Decoder"]
 LATE = 8
 """Packets in a row without a picture, after which pictures are taken to come late: damaged ones have none either."""
 
+MOST_WAITING = 32
+"""Packets that wait at most: of large pictures that are seldom wanted, more would take seconds to decode in one go."""
+
 
 class Decoder:
     """Decodes one stream's packets.
@@ -56,7 +59,7 @@ class Decoder:
             return self._decoded(packet)
         if self._waiting and (packet.is_keyframe or not packet.size):
             self._waiting, self._dropped = [], True
-        if self._may_wait(packet, wanted):
+        if self._may_wait(packet, wanted) and len(self._waiting) < MOST_WAITING:
             wanted.left_out += 1
             self._waiting.append(packet)
             return []
