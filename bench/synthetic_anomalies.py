@@ -56,7 +56,9 @@ def make_cases(clips: Sequence[np.ndarray], background: np.ndarray, *, per_kind:
                 continue
             if kind == NO_ANOMALY:
                 yield Case(kind, False, clip[start : start + SHOWN])
-                yield Case(kind, True, np.roll(clip[start : start + SHOWN], (1, -1), axis=(1, 2)))
+                # nothing comes in again on the other side
+                around = np.pad(clip[start : start + SHOWN], ((0, 0), (1, 0), (0, 1)), mode="edge")
+                yield Case(kind, True, around[:, :-1, 1:])
                 continue
             if kind == "backwards scene":
                 yield Case(kind, False, clip[start : start + SHOWN])

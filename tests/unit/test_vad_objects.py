@@ -251,3 +251,19 @@ def test_a_weights_file_that_is_no_detector_is_refused_with_what_is_wanted(tmp_p
 def test_each_track_and_each_thing_is_in_one_pair_at_most_the_surest_first():
     assert pair_surest_first([(0.5, 0, 0), (0.2, 1, 0), (0.9, 0, 1), (0.1, 2, 2)]) == [(2, 2), (1, 0), (0, 1)]
     assert pair_surest_first([]) == []
+
+
+def test_a_camera_that_was_moved_by_a_pixel_or_two_shows_nothing_new_and_things_as_before():
+    blocks = np.random.default_rng(3).integers(40, 200, (HEIGHT // 8, WIDTH // 8), dtype=np.uint8)
+    ground = blocks.repeat(8, axis=0).repeat(8, axis=1)
+    moved = np.pad(ground, ((2, 0), (0, 1)), mode="edge")[:HEIGHT, 1:]
+    looker, motion = Looker(backdrop_of(ground, [ground] * 3)), MotionContext()
+    found = []
+    for index in range(40):
+        shown = moved.copy()
+        if index >= 20:
+            shown[100:140, 5 * index : 5 * index + 20] = 255
+        frame = prepare_grey(np.vstack([shown, np.full((HEIGHT // 2, WIDTH), 128, np.uint8)]), WIDTH, HEIGHT)
+        found.append(looker.look(frame, motion.push(frame, index / FPS), index / FPS))
+    assert [len(things) for things in found[11:20] if things is not None] == [0] * 9
+    assert {len(things) for things in found[21:] if things is not None} == {1}
