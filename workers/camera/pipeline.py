@@ -78,6 +78,8 @@ _NAME_SERVER_S = 15.0
 """What the resolver takes at worst before it gives up."""
 _STOP_S = 1.0
 """How long a thread that reads a live source may take to notice the end; it may be waiting for a packet."""
+_HANDS_S = 0.5
+"""How often it is looked whether somebody turns the camera."""
 _CLIPS_S = 1.5
 """How long the last clips are waited for at the end."""
 
@@ -171,6 +173,7 @@ class CameraPipeline:
                 lambda preset: go_to_preset(config, self._camera, preset),
             )
         self._by_hand_ns = self._turned_by_hand_ns()
+        self._hands_seen_s = time.monotonic()
         self._newest: Captured | None = None
         self._finding: Finding = GOOD
         """What the last picture that was looked at is like."""
@@ -583,7 +586,9 @@ class CameraPipeline:
         turning, sight, settings = self._turning, self._sight, self._camera.settings
         if not (turning and sight):
             return
-        by_hand_ns = self._turned_by_hand_ns()
+        by_hand_ns, now = self._by_hand_ns, time.monotonic()
+        if now - self._hands_seen_s >= _HANDS_S:
+            by_hand_ns, self._hands_seen_s = self._turned_by_hand_ns(), now
         if by_hand_ns != self._by_hand_ns:
             self._by_hand_ns = by_hand_ns
             log.info("camera_turned_by_hand")

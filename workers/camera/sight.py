@@ -22,9 +22,9 @@ STEP_S = 0.2
 """Pictures are looked at so far apart."""
 LOOKED_BACK = 3
 """Looks that the next is compared with."""
-SAME_S = 1.0
+SAME_S = 2.0
 """A picture that looks as the last ones did, which were measured and are good, is good as well, for so long."""
-SAME_MEAN, SAME_AT, SAME_SHARE = 0.5, 2.0, 0.002
+SAME_MEAN, SAME_AT, SAME_SHARE = 1.0, 4.0, 0.002
 """The same: grey levels by which it differs on average; and such a share of its places by more than so many."""
 GAP_S = 3.0
 """After a longer pause nothing is compared with what was before it."""
@@ -488,7 +488,10 @@ def _change(one: np.ndarray, other: np.ndarray) -> float:
 
 def _is_same(one: np.ndarray, other: np.ndarray) -> bool:
     change = cv2.absdiff(one, other)
-    return cv2.mean(change)[0] < SAME_MEAN and np.count_nonzero(change > SAME_AT) <= SAME_SHARE * change.size
+    if cv2.norm(change, cv2.NORM_L1) >= SAME_MEAN * change.size:
+        return False
+    _, over = cv2.threshold(change, SAME_AT, 1.0, cv2.THRESH_BINARY)
+    return cv2.norm(over, cv2.NORM_L1) <= SAME_SHARE * change.size
 
 
 def _quantile(levels: np.ndarray, share: float) -> float:
@@ -556,17 +559,24 @@ def _steps(lines: Sequence[np.ndarray]) -> np.ndarray:
     return cv2.subtract(cv2.absdiff(right, left), beside, dtype=cv2.CV_32F)
 
 
-def _reference(samples: Sequence[_Look]) -> _Reference:
-    def median(stack: list[np.ndarray]) -> np.ndarray:
-        middle = len(stack) // 2
-        return np.partition(np.stack(stack), middle, axis=0)[middle]
+def _median(stack: Sequence[np.ndarray]) -> np.ndarray:
+    """Of a few arrays, place by place: the largest that are left go to the end until the middle one has."""
+    rest, spare = [one.copy() for one in stack], np.empty_like(stack[0])
+    for end in range(len(rest) - 1, len(rest) // 2 - 1, -1):
+        for at in range(end):
+            np.minimum(rest[at], rest[at + 1], out=spare)
+            np.maximum(rest[at], rest[at + 1], out=rest[at + 1])
+            rest[at], spare = spare, rest[at]
+    return rest[len(rest) // 2]
 
-    edges = median([one.edges for one in samples])
-    fine = median([one.fine for one in samples])
+
+def _reference(samples: Sequence[_Look]) -> _Reference:
+    edges = _median([one.edges for one in samples])
+    fine = _median([one.fine for one in samples])
     strong_from = _quantile(edges, 1 - STRONG)
     alike = sorted(_likeness(one.edges, edges) for one in samples)
     return _Reference(
-        luma=median([one.luma for one in samples]),
+        luma=_median([one.luma for one in samples]),
         edges=edges,
         fine=fine,
         strong=edges > max(strong_from, LEAST_EDGE),
