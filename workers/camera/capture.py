@@ -30,8 +30,8 @@ log = structlog.get_logger()
 
 LOOP_GAP_S = 1000.0
 """Added to a source's own time at each new round, so that what looks back in time starts afresh."""
-
-
+QUIET_NS = 450_000_000
+"""Of pictures that are not to be scored and are as good as the last, so many nanoseconds apart one is handed over."""
 FEW_FROM = 4.0
 """Frames that come for each that is analysed, from which on those that no other follows from are not decoded: encoders
 with B frames make up to three of four such.
@@ -146,7 +146,8 @@ class Capture:
     """A thread that plays a source into the rings and hands over what it captured.
 
     Of a round that is paced or live, a frame that nobody takes is replaced by the next (`skipped`), and what is neither
-    to be analysed nor watched is decoded, since others follow from it, and nothing else is done with it; otherwise the
+    to be analysed nor watched is decoded, since others follow from it, and nothing else is done with it; of pictures
+    that say nothing new, a few each second are handed over. Otherwise the
     thread waits until there is room, `room` frames ahead at most, so nothing is lost.
     `wake_fd` becomes readable whenever there is something to take.
     """
@@ -174,6 +175,9 @@ class Capture:
         self._gate = gate
         self.analysis_fps = analysis_fps
         self._queue: queue.Queue[Captured | None] = queue.Queue(room)
+        self._told: Finding | None = None
+        """Of what was handed over last."""
+        self._told_ns = 0
         self._next_due_s = 0.0
         self._index = 0
         self._gap = -1
@@ -212,6 +216,8 @@ class Capture:
                         return
                     captured = self._capture(one, frame, last_s)
                     self._tell_wanted(one, offset_s)
+                    if one.pace is not Pace.FAST and self._says_nothing(captured):
+                        continue
                     if not self._hand_over(captured, wait=one.pace is Pace.FAST):
                         return
                 offset_s = last_s + 1 / max(one.source.info.fps, 1.0)
@@ -293,6 +299,15 @@ class Capture:
     @property
     def _period_s(self) -> float:
         return 1 / self.analysis_fps if self.analysis_fps > 0 else 0.0
+
+    def _says_nothing(self, captured: Captured) -> bool:
+        """Whether one like it was handed over a moment ago."""
+        found = captured.finding
+        quiet = captured.analysis is None and not captured.vetoed and (found is None or found is self._told)
+        if quiet and captured.captured_ns - self._told_ns < QUIET_NS:
+            return True
+        self._told, self._told_ns = found or self._told, captured.captured_ns
+        return False
 
     def _hand_over(self, captured: Captured | None, *, wait: bool) -> bool:
         while not self.stopped.is_set():

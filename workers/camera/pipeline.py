@@ -66,7 +66,7 @@ log = structlog.get_logger()
 
 _FATAL = {"unknown_type", "bad_state", "bad_request"}
 """Error codes of inference that asking again does not mend."""
-PERIOD_MS = 250
+PERIOD_MS = 500
 """How long the loop waits at most: it looks after time-outs, and gives a sign of life."""
 AGES = 4096
 """Scores whose age is remembered."""
@@ -308,11 +308,12 @@ class CameraPipeline:
         for handle in (self._capture.wake_fd, self._inference.socket, self._outbox.socket):
             poller.register(handle, zmq.POLLIN)
         while not (self._stopped() or (self._ended and not self._pending)):
-            poller.poll(PERIOD_MS)
+            ready = dict(poller.poll(PERIOD_MS))
             self._capture.clear_wake()
             self._watch_capture()
-            for request_id, reply in self._inference.receive():
-                self._on_reply(request_id, reply)
+            if self._inference.waiting or self._inference.socket in ready:
+                for request_id, reply in self._inference.receive():
+                    self._on_reply(request_id, reply)
             self._take_captured()
             self._outbox.pump()
             if self._clips:
@@ -320,7 +321,7 @@ class CameraPipeline:
                     self._recorder.add_clip(made)
             self._recorder.look_again()
             self._turn()
-            if self._history:
+            if self._history and self._history.pending:
                 self._history.pump()
             if self._changes:
                 self._take_over(self._changes.newest())
