@@ -210,11 +210,6 @@ class RequestClient:
         self._waiting[request_id] = deadline_ns
         return request_id
 
-    @property
-    def waiting(self) -> bool:
-        """Whether a request has neither been answered nor timed out."""
-        return bool(self._waiting)
-
     def receive(self, timeout_s: float = 0.0) -> list[tuple[int, Any]]:
         """Replies that are there, after waiting up to `timeout_s` for a first one; time-outs as ErrorReply("timeout").
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from core.cameras.model import Fault
 from core.config import SightConfig
-from workers.camera.pixels import planes, shrink
+from workers.camera.pixels import shrink
+from workers.camera.sources.base import Planes
 
 __all__ = ["Finding", "Sight"]
 
@@ -224,26 +225,27 @@ class Sight:
         """Whether it knows the camera's view."""
         return self._reference is not None
 
-    def look(self, pixels: np.ndarray, at_s: float) -> Finding:
-        """`pixels` (h * 3 // 2, w) uint8, I420, of time `at_s`; between looks that are due, the last finding holds."""
+    def look(self, picture: Planes, at_s: float) -> Finding:
+        """A picture of time `at_s`; between looks that are due, the last finding holds."""
         step_s = at_s - self._at_s
-        if 0 <= step_s < STEP_S - 1e-3 and pixels.shape == self._shape:
+        shape = picture[0].shape
+        if 0 <= step_s < STEP_S - 1e-3 and shape == self._shape:
             return self.finding
-        if pixels.shape != self._shape:
+        if shape != self._shape:
             self.forget()
         elif not 0 <= step_s <= GAP_S:
             self._begin()
-        self._shape = pixels.shape
+        self._shape = shape
         step_s = step_s if 0 < step_s <= GAP_S else 0.0
         self._at_s = at_s
-        small = _reduced(planes(pixels)[0])
+        small = _reduced(picture[0])
         grey = _halved(small.astype(np.float32))
         frozen, self._grey = self._is_frozen(grey, step_s), grey
         look, fault = self._before[-1] if self._before else None, None
         self._alike = self._alike + 1 if look and _is_same(grey, look.luma) else 0
         if look is None or frozen or not self._is_as_good(at_s):
             self._measured_s = at_s
-            look = _measure(pixels, small, grey)
+            look = _measure(picture, small, grey)
             fault = self._judge(look, at_s, step_s, frozen)
         self.finding = self._decide(fault, step_s)
         if self.finding is GOOD:
@@ -474,11 +476,12 @@ def _lost(edges: np.ndarray, usual: np.ndarray, strong: np.ndarray, share: float
 def _likeness(one: np.ndarray, other: np.ndarray, where: np.ndarray | None = None) -> float:
     """Correlation of two pictures (h, w) float32, -1..1: brightness and contrast do not matter."""
     mask = None if where is None else where.view(np.uint8)
-    if mask is not None and not mask.any():
+    count = one.size if mask is None else cv2.countNonZero(mask)
+    if not count:
         return 1.0
-    a, b = (cv2.subtract(x, cv2.mean(x, mask), mask=mask) for x in (one, other))
+    a, b = (x - cv2.mean(x, mask)[0] for x in (one, other))
     variances = cv2.norm(a, cv2.NORM_L2SQR, mask) * cv2.norm(b, cv2.NORM_L2SQR, mask)
-    return cv2.sumElems(cv2.multiply(a, b))[0] / math.sqrt(variances + 1e-9)
+    return count * cv2.mean(cv2.multiply(a, b), mask)[0] / math.sqrt(variances + 1e-9)
 
 
 def _change(one: np.ndarray, other: np.ndarray) -> float:
@@ -506,7 +509,7 @@ def _reduced(luma: np.ndarray) -> np.ndarray:
     height, width = luma.shape
     if width > WIDTH:
         luma = shrink(luma, WIDTH, max(2, round(height * WIDTH / width)))
-    return cv2.max(luma, VIDEO_BLACK)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    return np.maximum(luma, VIDEO_BLACK)
 
 
 def _halved(plane: np.ndarray) -> np.ndarray:
@@ -514,9 +517,9 @@ def _halved(plane: np.ndarray) -> np.ndarray:
     return cv2.resize(plane, size, interpolation=cv2.INTER_AREA)
 
 
-def _measure(pixels: np.ndarray, small: np.ndarray, grey: np.ndarray) -> _Look:
-    """`small` and `grey` are the luma of `pixels`, reduced, and that halved."""
-    luma, u, v = planes(pixels)
+def _measure(picture: Planes, small: np.ndarray, grey: np.ndarray) -> _Look:
+    """`small` and `grey` are the luma of the picture, reduced, and that halved."""
+    luma, u, v = picture
     edges = np.add(*(np.abs(gradient) for gradient in cv2.spatialGradient(small)))
     mean, deviation = cv2.meanStdDev(small)
     step = max(1, u.shape[0] // 60)
@@ -554,7 +557,7 @@ def _steps(lines: Sequence[np.ndarray]) -> np.ndarray:
     """(n, m) float32, grey levels: by how much the middle two of four lines of pixels (n, m) uint8 differ more than the
     two on either side.
     """
-    before, left, right, after = (cv2.max(np.ascontiguousarray(line), VIDEO_BLACK) for line in lines)  # pyright: ignore
+    before, left, right, after = (np.maximum(np.ascontiguousarray(line), VIDEO_BLACK) for line in lines)
     beside = cv2.max(cv2.absdiff(left, before), cv2.absdiff(after, right))
     return cv2.subtract(cv2.absdiff(right, left), beside, dtype=cv2.CV_32F)
 
