@@ -21,6 +21,7 @@ import numpy as np
 from bench.faults import FAULTS, Frames, inject
 from core.cameras.model import Fault
 from core.config import SightConfig
+from workers.camera.pixels import planes
 from workers.camera.sight import Sight
 
 __all__ = ["Trial", "main", "measure", "named"]
@@ -61,7 +62,7 @@ def named(frames: Frames, fps: float) -> Iterator[tuple[float, Fault | None, boo
     """(time, fault, whether vetoed) of each picture, in seconds."""
     sight = Sight(SightConfig(), FROZEN_S)
     for number, pixels in enumerate(frames):
-        found = sight.look(pixels, number / fps)
+        found = sight.look(planes(pixels), number / fps)
         yield number / fps, found.fault, found.vetoed
 
 

@@ -147,9 +147,9 @@ SECTIONS = (
             Figure("cameras_per_core", "cameras a core, 80 % of the time still"),
         ),
         "By CPU time, not by adding cameras until one falls behind. Most of what a camera costs is decoding, which "
-        "both programs do. These files have P frames only, so that none can be left out. Of what a still scene costs "
-        "beyond decoding, half is the look whether the camera still sees what it should: 1.8 ms for each picture that "
-        "is analysed.",
+        "both programs do. These files have P frames only, so that none can be left out. What a still scene costs "
+        "beyond decoding is mostly the look whether the camera still sees what it should, and that mostly the reading "
+        "of a picture that lies in no cache.",
     ),
 )
 

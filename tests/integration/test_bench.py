@@ -164,7 +164,8 @@ def test_the_stream_bench_runs_and_encodes_once_a_tick():
     done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert 0.5 < found["encodes_per_tick"] < 1.5, "several watch each camera"
+    each = found["sockets"] / found["cameras"]
+    assert 0.5 < found["encodes_per_tick"] < 1.5 < each, f"not once for each of the {each:.0f} that watch a camera"
     assert found["lost_sockets"] == 0
-    assert found["frames_s"] > 0
+    assert found["frames_s"] > 0.5 * found["bare_frames_s"], "beside a server that only sends, under the same load"
     assert found["event_p99_ms"] > 0

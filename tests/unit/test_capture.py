@@ -10,10 +10,12 @@ import msgspec
 import numpy as np
 import pytest
 
+from core.cameras.zones import Zone, ZoneKind
 from core.frames import RingReader
 from core.ids import CameraId
 from workers.camera.capture import Capture, Pace, Rings, Round
-from workers.camera.pixels import MotionGate
+from workers.camera.masks import Masks
+from workers.camera.pixels import MotionGate, planes
 from workers.camera.sources import SourceInfo, SourceOptions
 from workers.camera.sources.file import FileSource
 
@@ -22,11 +24,14 @@ FPS = 300
 
 
 class GreyFrame:
-    def __init__(self, index: int) -> None:
-        self.index, self.media_s = index, index / FPS
+    def __init__(self, index: int, changes: int = 40) -> None:
+        self.index, self.media_s, self._changes = index, index / FPS, changes
 
     def write_i420(self, out: np.ndarray) -> None:
-        out[...] = self.index % 251
+        out[...] = self._changes * self.index % 251
+
+    def planes(self) -> None:
+        return None
 
 
 class GreySource:
@@ -109,9 +114,57 @@ def test_a_source_is_paced_by_the_clock_times_its_speed(rings, speed, media_s, l
 def test_every_frame_of_a_camera_that_is_watched_is_published(rings, config):
     reader = RingReader.open(config.run_dir, GATE, "main")
     reader.watch(60)
-    taken, _ = play(rings, GreySource(100), FPS / 3, Pace.TIMED)
-    assert len(taken) == rings.main.statistics().published == 100
+    _, captured = play(rings, GreySource(100), FPS / 3, Pace.TIMED)
+    assert rings.main.statistics().published == captured == 100
     reader.close()
+
+
+class StillFrame(GreyFrame):
+    """A picture that lies where it can be looked at."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__(index, changes=0)
+        self.pixels = np.full((72, 64), 90, np.uint8)
+
+    def planes(self):
+        return planes(self.pixels)
+
+
+class StillSource(GreySource):
+    def frames(self):
+        return (StillFrame(number) for number in range(self.count))
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_of_a_still_scene_some_pictures_a_second_are_published_unless_somebody_watches(rings, config, watched):
+    reader = RingReader.open(config.run_dir, GATE, "main")
+    reader.watch(60 if watched else 0)
+    taken, captured = play(rings, StillSource(3 * FPS), FPS, Pace.TIMED)
+    published = rings.main.statistics().published
+    reader.close()
+    assert captured == 3 * FPS
+    assert taken[0].analysis
+    assert 4 <= len(taken) <= 30
+    assert published == (captured if watched else len(taken))
+    assert all(after.media_s - before.media_s < 1 for before, after in itertools.pairwise(taken))
+
+
+def test_a_picture_that_can_be_looked_at_where_it_lies_is_blackened_before_all_the_same(rings):
+    seen = []
+
+    class Look:
+        def picture(self, luma):
+            seen.append(int(luma[24, 16]))
+
+    left = ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0))
+    mask = Zone(name="private", kind=ZoneKind.PRIVACY, points=left)
+    capture = Capture(rings, MotionGate(2.0), analysis_fps=FPS, masks=Masks([mask]), watcher=Look())
+    source = StillSource(3)
+    capture.start(iter([Round(source=source, frames=source.frames(), pace=Pace.TIMED)]))
+    while capture._queue.get(timeout=60) is not None:
+        pass
+    capture.stop(10)
+    assert set(seen) == {16}
 
 
 def test_of_a_file_that_is_watched_through_nothing_is_left_out(rings):
@@ -126,7 +179,7 @@ def test_what_no_other_frame_follows_from_is_not_even_decoded_unless_somebody_wa
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         stream.options = {"bf": "3"}
         for number in range(100):
-            picture = np.full((72, 64), 40 + number, np.uint8)
+            picture = np.full((72, 64), 40 + 2 * number, np.uint8)
             frame = av.VideoFrame.from_ndarray(picture, "yuv420p")
             frame.pts = number
             out.mux(stream.encode(frame))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from bench.faults import FAULTS, inject
 from core.cameras.model import Fault
 from core.config import SightConfig
+from workers.camera.pixels import planes
 from workers.camera.sight import Finding, Sight
 from workers.camera.sources.demo import DemoSource
 
@@ -33,7 +34,7 @@ def ordinary() -> list[np.ndarray]:
 
 def seen(pictures: list[np.ndarray], **changes: float) -> list[Finding]:
     sight = Sight(SightConfig(**changes), 30.0)
-    return [sight.look(pixels, number / FPS) for number, pixels in enumerate(pictures)]
+    return [sight.look(planes(pixels), number / FPS) for number, pixels in enumerate(pictures)]
 
 
 @pytest.mark.parametrize("scene", ["plaza", "street", "corridor"])
@@ -79,14 +80,14 @@ def test_a_scene_that_is_often_still_is_not_called_frozen_as_soon():
 
 def test_frozen_is_never_called_where_that_is_turned_off(ordinary):
     sight = Sight(SightConfig(), 0.0)
-    found = [sight.look(one, n / FPS) for n, one in enumerate([*ordinary[:ONSET], *[ordinary[ONSET]] * 200])]
+    found = [sight.look(planes(one), n / FPS) for n, one in enumerate([*ordinary[:ONSET], *[ordinary[ONSET]] * 200])]
     assert {one.fault for one in found} == {None}
 
 
 def test_a_camera_that_was_moved_for_good_learns_its_new_view(ordinary):
     moved = inject(ordinary, "moved_far", ONSET)
     sight = Sight(SightConfig(new_view_s=10.0), 30.0)
-    found = [sight.look(one, n / FPS) for n, one in enumerate([*moved, *moved[ONSET:]])]
+    found = [sight.look(planes(one), n / FPS) for n, one in enumerate([*moved, *moved[ONSET:]])]
     assert sight.new_views == 1
     assert not found[-1].vetoed
 
@@ -95,17 +96,17 @@ def test_a_camera_that_is_turned_for_a_while_is_called_so_and_nothing_is_learned
     other = place(12, "demo://corridor?fps=5&width=320&height=180&anomalies=0")
     sight = Sight(SightConfig(), 30.0)
     for number, pixels in enumerate(ordinary[:ONSET]):
-        assert not sight.look(pixels, number / FPS).fault
+        assert not sight.look(planes(pixels), number / FPS).fault
     sight.turned = True
     pictures = iter(ordinary[ONSET:])
     away = other[: 8 * FPS]
-    found = [sight.look(pixels, 10 + number / FPS) for number, pixels in enumerate(away)]
+    found = [sight.look(planes(pixels), 10 + number / FPS) for number, pixels in enumerate(away)]
     assert {one.fault for one in found} == {Fault.TURNED}
     sight.turned = False  # it was told to turn back, and is on its way
     back = other[8 * FPS : 11 * FPS]
-    found = [sight.look(pixels, 18 + number / FPS) for number, pixels in enumerate(back)]
+    found = [sight.look(planes(pixels), 18 + number / FPS) for number, pixels in enumerate(back)]
     assert {one.fault for one in found} == {Fault.TURNED}
-    found = [sight.look(pixels, 21 + number / FPS) for number, pixels in enumerate(pictures)]
+    found = [sight.look(planes(pixels), 21 + number / FPS) for number, pixels in enumerate(pictures)]
     assert {one.fault for one in found} == {Fault.TURNED, None}
     assert not found[3 * FPS].vetoed, "it watches on as soon as it sees its own view"
     assert not found[-1].vetoed
@@ -115,11 +116,11 @@ def test_a_camera_that_does_not_come_back_was_moved(ordinary):
     other = place(12, "demo://corridor?fps=5&width=320&height=180&anomalies=0")
     sight = Sight(SightConfig(), 30.0)
     for number, pixels in enumerate(ordinary[:ONSET]):
-        sight.look(pixels, number / FPS)
+        sight.look(planes(pixels), number / FPS)
     sight.turned = True
-    sight.look(other[0], 10.0)
+    sight.look(planes(other[0]), 10.0)
     sight.turned = False
-    found = [sight.look(other[number % len(other)], 10.2 + number / FPS) for number in range(25 * FPS)]
+    found = [sight.look(planes(other[number % len(other)]), 10.2 + number / FPS) for number in range(25 * FPS)]
     faults = [one.fault for one in found]
     assert set(faults) == {Fault.TURNED, Fault.MOVED}
     assert faults.index(Fault.MOVED) == pytest.approx(15 * FPS, abs=4 * FPS)
@@ -129,10 +130,10 @@ def test_where_somebody_leaves_a_camera_is_learned_in_the_end(ordinary):
     other = place(12, "demo://corridor?fps=5&width=320&height=180&anomalies=0")
     sight = Sight(SightConfig(new_view_s=20.0), 30.0)
     for number, pixels in enumerate(ordinary[:ONSET]):
-        sight.look(pixels, number / FPS)
+        sight.look(planes(pixels), number / FPS)
     sight.turned_by_hand()
-    found = [sight.look(ordinary[ONSET + number], 10 + number / FPS) for number in range(2 * FPS)]
-    found += [sight.look(other[number % len(other)], 12 + number / FPS) for number in range(30 * FPS)]
+    found = [sight.look(planes(ordinary[ONSET + number]), 10 + number / FPS) for number in range(2 * FPS)]
+    found += [sight.look(planes(other[number % len(other)]), 12 + number / FPS) for number in range(30 * FPS)]
     faults = [one.fault for one in found]
     assert set(faults) == {Fault.TURNED, None}, "nobody tampered with it"
     assert set(faults[: 19 * FPS]) == {Fault.TURNED}
@@ -143,10 +144,10 @@ def test_where_somebody_leaves_a_camera_is_learned_in_the_end(ordinary):
 def test_another_size_is_another_picture(ordinary):
     sight = Sight(SightConfig(), 30.0)
     for number, pixels in enumerate(ordinary[:ONSET]):
-        sight.look(pixels, number / FPS)
+        sight.look(planes(pixels), number / FPS)
     assert sight.learned
     small = np.ascontiguousarray(cv2.resize(ordinary[0], (160, 135)))
-    assert not sight.look(small, ONSET / FPS).vetoed
+    assert not sight.look(planes(small), ONSET / FPS).vetoed
     assert not sight.learned
 
 
@@ -160,7 +161,7 @@ def test_whatever_comes_a_finding_with_a_fault_vetoes_and_says_why(steps):
         pixels = np.full((36, 32), level, np.uint8)
         if noisy:
             pixels[:24] = luck.integers(0, 256, (24, 32))
-        found = sight.look(pixels, at_s)
+        found = sight.look(planes(pixels), at_s)
         assert found.vetoed or not found.fault
         assert bool(found.reason) == bool(found.fault)
 
@@ -177,7 +178,7 @@ def test_colours_that_are_gone_are_infra_red_once_it_has_settled_and_colours_are
     sight = Sight(SightConfig(), 30.0)
     modes = []
     for number, pixels in enumerate([*day, *dark, *dark, *dark, *day, *day, *day]):
-        sight.look(pixels, number / FPS)
+        sight.look(planes(pixels), number / FPS)
         modes.append(sight.night)
     switched = [number for number in range(1, len(modes)) if modes[number] != modes[number - 1]]
     assert [modes[number] for number in switched] == [True, False]
@@ -191,5 +192,5 @@ def test_a_camera_without_colours_has_no_night_and_one_that_starts_at_night_is_k
         sight = Sight(SightConfig(), 30.0)
         sight.colour = colour
         for number, pixels in enumerate(grey):
-            sight.look(pixels, number / FPS)
+            sight.look(planes(pixels), number / FPS)
         assert sight.night is night

@@ -19,10 +19,10 @@ from core.frames import FrameFormat, RingWriter, fit_size
 from core.ids import CameraId
 from core.wire.messages import FrameRef
 from workers.camera.masks import Masks
-from workers.camera.pixels import MotionGate, scale_i420
+from workers.camera.pixels import MotionGate, planes, scale_i420
 from workers.camera.sight import Finding, Sight
 from workers.camera.sources import Source, SourceFrame
-from workers.camera.sources.base import Activity, Wanted
+from workers.camera.sources.base import Activity, Planes, Wanted
 
 __all__ = ["Capture", "Captured", "Pace", "Rings", "Round"]
 
@@ -30,8 +30,8 @@ log = structlog.get_logger()
 
 LOOP_GAP_S = 1000.0
 """Added to a source's own time at each new round, so that what looks back in time starts afresh."""
-
-
+QUIET_NS = 450_000_000
+"""Of pictures that are not to be scored and are as good as the last, so many nanoseconds apart one is captured."""
 FEW_FROM = 4.0
 """Frames that come for each that is analysed, from which on those that no other follows from are not decoded: encoders
 with B frames make up to three of four such.
@@ -61,8 +61,8 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
 class Watcher(Protocol):
     """Looks at each main picture, in the capturing thread."""
 
-    def picture(self, pixels: np.ndarray) -> None:
-        """`pixels` (h * 3 // 2, w) uint8."""
+    def picture(self, luma: np.ndarray) -> None:
+        """`luma` (h, w) uint8."""
         ...
 
 
@@ -146,8 +146,9 @@ class Capture:
     """A thread that plays a source into the rings and hands over what it captured.
 
     Of a round that is paced or live, a frame that nobody takes is replaced by the next (`skipped`), and what is neither
-    to be analysed nor watched is decoded, since others follow from it, and nothing else is done with it; otherwise the
-    thread waits until there is room, `room` frames ahead at most, so nothing is lost.
+    to be analysed nor watched is decoded, since others follow from it, and nothing else is done with it; of pictures
+    that say nothing new, a few each second go into the rings and are handed over, unless somebody watches. Otherwise
+    the thread waits until there is room, `room` frames ahead at most, so nothing is lost.
     `wake_fd` becomes readable whenever there is something to take.
     """
 
@@ -174,6 +175,9 @@ class Capture:
         self._gate = gate
         self.analysis_fps = analysis_fps
         self._queue: queue.Queue[Captured | None] = queue.Queue(room)
+        self._told: Finding | None = None
+        """Of what was handed over last."""
+        self._told_ns = 0
         self._next_due_s = 0.0
         self._index = 0
         self._gap = -1
@@ -212,7 +216,7 @@ class Capture:
                         return
                     captured = self._capture(one, frame, last_s)
                     self._tell_wanted(one, offset_s)
-                    if not self._hand_over(captured, wait=one.pace is Pace.FAST):
+                    if captured and not self._hand_over(captured, wait=one.pace is Pace.FAST):
                         return
                 offset_s = last_s + 1 / max(one.source.info.fps, 1.0)
         except HaetaeError as error:
@@ -224,38 +228,41 @@ class Capture:
             self.activity.begin("")
             self._hand_over(None, wait=True)
 
-    def _capture(self, one: Round, frame: SourceFrame, media_s: float) -> Captured:
+    def _capture(self, one: Round, frame: SourceFrame, media_s: float) -> Captured | None:
+        """Looks at a frame and puts it into the rings; None where it says nothing that was not said a moment ago, and
+        nobody watches: then it is looked at where it lies, and not copied.
+        """
         width, height = one.source.info.width, one.source.info.height
         self._rings.fit(width, height)
         now_ns = time.monotonic_ns()
         at_ns = self._started_at_ns + round(media_s * 1e9) if one.pace is Pace.FAST else time.time_ns()
-        masks = self.masks
-        if masks is not self._masks:
-            if self._sight and (masks.private or self._masks.private):
-                self._sight.forget()  # what is black is another part of the view
-            self._masks = masks
-        if masks.turn(at_ns):
-            self._gap += 1  # what a mask covers or lays bare is no movement
+        self._follow_masks(at_ns)
         source_s = self._gap * LOOP_GAP_S + frame.media_s
-        with self._rings.main.write(source_s, now_ns, at_ns) as slot:
-            frame.write_i420(slot.pixels)
-            masks.blacken(slot.pixels)
-            main, pixels = slot.ref, slot.pixels
-        if self._watcher and not one.learn:
-            self._watcher.picture(pixels)
-        analysis = None
         due = self._due(media_s)
-        finding = self._sight.look(pixels, source_s) if self._sight and due else None
-        if (
-            due
-            and not (finding and finding.vetoed)
-            and self._gate.passes(pixels, media_s, hold_open=self.hold_gate_open or one.learn)
-        ):
-            with self._rings.analysis.write(source_s, now_ns, at_ns) as reduced:
-                scale_i420(pixels, reduced.pixels)
-                masks.hide(reduced.pixels)
-                analysis = reduced.ref
+        stamp = (source_s, now_ns, at_ns)
+        spares = one.pace is not Pace.FAST and not self._rings.watched and not self._masks.private
+        main, picture = None, frame.planes() if spares else None
+        if picture is None:
+            main, picture = self._publish(frame, stamp)
+        if self._watcher and not one.learn:
+            self._watcher.picture(picture[0])
+        finding = self._sight.look(picture, source_s) if self._sight and due else None
+        hold_open = self.hold_gate_open or one.learn
+        vetoed = bool(finding and finding.vetoed)
+        scored = due and not vetoed and self._gate.passes(picture[0], media_s, hold_open=hold_open)
         self._index += 1
+        known = not scored and not vetoed and (finding is None or finding is self._told)
+        if one.pace is not Pace.FAST and known and now_ns - self._told_ns < QUIET_NS:
+            return None
+        self._told, self._told_ns = finding or self._told, now_ns
+        if main is None:
+            main, picture = self._publish(frame, stamp)
+        analysis = None
+        if scored:
+            with self._rings.analysis.write(*stamp) as reduced:
+                scale_i420(picture, reduced.pixels)
+                self._masks.hide(reduced.pixels)
+                analysis = reduced.ref
         return Captured(
             index=self._index - 1,
             media_s=media_s,
@@ -269,6 +276,21 @@ class Capture:
             learn=one.learn,
             finding=finding,
         )
+
+    def _follow_masks(self, at_ns: int) -> None:
+        masks = self.masks
+        if masks is not self._masks:
+            if self._sight and (masks.private or self._masks.private):
+                self._sight.forget()  # what is black is another part of the view
+            self._masks = masks
+        if masks.turn(at_ns):
+            self._gap += 1  # what a mask covers or lays bare is no movement
+
+    def _publish(self, frame: SourceFrame, stamp: tuple[float, int, int]) -> tuple[FrameRef, Planes]:
+        with self._rings.main.write(*stamp) as slot:
+            frame.write_i420(slot.pixels)
+            self._masks.blacken(slot.pixels)
+            return slot.ref, planes(slot.pixels)
 
     @property
     def captured(self) -> int:

@@ -69,9 +69,9 @@ class Health:
         self.reconnects += 1
         self.trouble = (CameraPhase.DISCONNECTED, reason)
 
-    def picture(self, pixels: np.ndarray) -> None:
-        """A picture came, (h * 3 // 2, w) uint8."""
-        fingerprint = zlib.crc32(pixels[::SAMPLE_ROWS].tobytes())
+    def picture(self, luma: np.ndarray) -> None:
+        """A picture came, (h, w) uint8."""
+        fingerprint = zlib.crc32(luma[::SAMPLE_ROWS].tobytes())
         now = self._clock()
         if fingerprint != self._fingerprint:
             self._fingerprint, self._changed_s, self.frozen = fingerprint, now, False

@@ -66,7 +66,7 @@ log = structlog.get_logger()
 
 _FATAL = {"unknown_type", "bad_state", "bad_request"}
 """Error codes of inference that asking again does not mend."""
-PERIOD_MS = 250
+PERIOD_MS = 500
 """How long the loop waits at most: it looks after time-outs, and gives a sign of life."""
 AGES = 4096
 """Scores whose age is remembered."""
@@ -78,6 +78,8 @@ _NAME_SERVER_S = 15.0
 """What the resolver takes at worst before it gives up."""
 _STOP_S = 1.0
 """How long a thread that reads a live source may take to notice the end; it may be waiting for a packet."""
+_HANDS_S = 0.5
+"""How often it is looked whether somebody turns the camera."""
 _CLIPS_S = 1.5
 """How long the last clips are waited for at the end."""
 
@@ -171,6 +173,7 @@ class CameraPipeline:
                 lambda preset: go_to_preset(config, self._camera, preset),
             )
         self._by_hand_ns = self._turned_by_hand_ns()
+        self._hands_seen_s = time.monotonic()
         self._newest: Captured | None = None
         self._finding: Finding = GOOD
         """What the last picture that was looked at is like."""
@@ -305,11 +308,12 @@ class CameraPipeline:
         for handle in (self._capture.wake_fd, self._inference.socket, self._outbox.socket):
             poller.register(handle, zmq.POLLIN)
         while not (self._stopped() or (self._ended and not self._pending)):
-            poller.poll(PERIOD_MS)
+            ready = dict(poller.poll(PERIOD_MS))
             self._capture.clear_wake()
             self._watch_capture()
-            for request_id, reply in self._inference.receive():
-                self._on_reply(request_id, reply)
+            if self._inference.waiting or self._inference.socket in ready:
+                for request_id, reply in self._inference.receive():
+                    self._on_reply(request_id, reply)
             self._take_captured()
             self._outbox.pump()
             if self._clips:
@@ -317,7 +321,7 @@ class CameraPipeline:
                     self._recorder.add_clip(made)
             self._recorder.look_again()
             self._turn()
-            if self._history:
+            if self._history and self._history.pending:
                 self._history.pump()
             if self._changes:
                 self._take_over(self._changes.newest())
@@ -583,7 +587,9 @@ class CameraPipeline:
         turning, sight, settings = self._turning, self._sight, self._camera.settings
         if not (turning and sight):
             return
-        by_hand_ns = self._turned_by_hand_ns()
+        by_hand_ns, now = self._by_hand_ns, time.monotonic()
+        if now - self._hands_seen_s >= _HANDS_S:
+            by_hand_ns, self._hands_seen_s = self._turned_by_hand_ns(), now
         if by_hand_ns != self._by_hand_ns:
             self._by_hand_ns = by_hand_ns
             log.info("camera_turned_by_hand")

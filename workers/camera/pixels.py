@@ -3,7 +3,9 @@
 import cv2
 import numpy as np
 
-__all__ = ["MotionGate", "planes", "scale_i420", "to_bgr"]
+from workers.camera.sources.base import Planes
+
+__all__ = ["MotionGate", "planes", "scale_i420", "shrink", "to_bgr"]
 
 _GATE_WIDTH = 80
 _GATE_ROWS = 4
@@ -14,7 +16,7 @@ _GATE_CELLS = 2
 """Cells that must change for motion: one may be a flickering lamp or compression."""
 
 
-def planes(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def planes(pixels: np.ndarray) -> Planes:
     """Views (h, w), (h/2, w/2), (h/2, w/2) of the Y, U and V planes of (h*3/2, w) uint8."""
     rows, width = pixels.shape
     height = rows * 2 // 3
@@ -22,13 +24,25 @@ def planes(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return pixels[:height], chroma[0], chroma[1]
 
 
-def scale_i420(source: np.ndarray, out: np.ndarray) -> None:
-    """Writes `source` into `out`, both (h*3/2, w) uint8, plane by plane and without other memory."""
-    if source.shape == out.shape:
-        np.copyto(out, source)
-        return
-    for plane, target in zip(planes(source), planes(out), strict=True):
-        cv2.resize(plane, (target.shape[1], target.shape[0]), dst=target, interpolation=cv2.INTER_AREA)
+def shrink(plane: np.ndarray, width: int, height: int) -> np.ndarray:
+    """(height, width) uint8, each pixel the mean of what it covers: halved as often as that goes, which OpenCV does
+    many times as fast as anything else, then the rest.
+    """
+    while plane.shape[1] >= 2 * width and plane.shape[0] >= 2 * height:
+        half = plane.shape[1] // 2, plane.shape[0] // 2
+        plane = cv2.resize(plane, half, interpolation=cv2.INTER_AREA)
+    if plane.shape == (height, width):
+        return plane
+    return cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def scale_i420(source: Planes, out: np.ndarray) -> None:
+    """Writes `source` into `out`, (h*3/2, w) uint8, plane by plane and without other memory."""
+    for plane, target in zip(source, planes(out), strict=True):
+        if plane.shape == target.shape:
+            np.copyto(target, plane)
+        else:
+            cv2.resize(plane, (target.shape[1], target.shape[0]), dst=target, interpolation=cv2.INTER_AREA)
 
 
 def to_bgr(pixels: np.ndarray) -> np.ndarray:
@@ -49,17 +63,16 @@ class MotionGate:
         self.held = 0
         """Frames held back so far."""
 
-    def passes(self, pixels: np.ndarray, media_s: float, *, hold_open: bool) -> bool:
-        """`pixels` (h*3/2, w) uint8 at `media_s`; `hold_open` while something is going on."""
-        luma = planes(pixels)[0]
+    def passes(self, luma: np.ndarray, media_s: float, *, hold_open: bool) -> bool:
+        """`luma` (h, w) uint8 at `media_s`; `hold_open` while something is going on."""
         height = max(2, round(luma.shape[0] * _GATE_WIDTH / luma.shape[1]))
         rows = luma[:: _GATE_ROWS if luma.shape[0] >= _GATE_ROWS * height else 1]
-        small = cv2.resize(rows, (_GATE_WIDTH, height), interpolation=cv2.INTER_AREA).astype(np.float32)
+        small = shrink(rows, _GATE_WIDTH, height)
         last = self._last
         changed = (
             last is None
             or last.shape != small.shape
-            or int(np.count_nonzero(np.abs(small - last) > _GATE_NOISE)) >= _GATE_CELLS
+            or int(np.count_nonzero(cv2.absdiff(small, last) > _GATE_NOISE)) >= _GATE_CELLS
         )
         if changed or hold_open or not 0 <= media_s - self._last_s < self._max_closed_s:
             self._last, self._last_s = small, media_s

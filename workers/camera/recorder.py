@@ -27,7 +27,7 @@ from workers.camera.capture import Captured
 from workers.camera.clips import ClipRecorder, Made
 from workers.camera.key_frames import LONG_SIDE, KeyFrames, crop_of, shown
 from workers.camera.pictures import AnnotatedVideo, draw_heat_map, draw_score, heat_map, save_bytes, save_picture
-from workers.camera.pixels import scale_i420, to_bgr
+from workers.camera.pixels import planes, scale_i420, to_bgr
 from workers.camera.scene import SceneMeter
 from workers.camera.sources import SourceInfo
 from workers.camera.turning import Turned, TurnStep
@@ -206,7 +206,7 @@ class EventRecorder:
         if pixels is not None:
             size = fit_size(captured.width, captured.height, LONG_SIDE, LONG_SIDE)
             reduced = np.empty((size[1] * 3 // 2, size[0]), np.uint8)
-            scale_i420(pixels, reduced)
+            scale_i420(planes(pixels), reduced)
             self._key_frames.goes_on(reduced, captured.media_s, 0.0)
         self.publish(event, captured.media_s)
         if pixels is not None and not kept.event.snapshot:

@@ -14,12 +14,19 @@ import numpy as np
 
 from core.cameras.model import Fault
 from core.config import SightConfig
-from workers.camera.pixels import planes
+from workers.camera.pixels import shrink
+from workers.camera.sources.base import Planes
 
 __all__ = ["Finding", "Sight"]
 
 STEP_S = 0.2
 """Pictures are looked at so far apart."""
+LOOKED_BACK = 3
+"""Looks that the next is compared with."""
+SAME_S = 2.0
+"""A picture that looks as the last ones did, which were measured and are good, is good as well, for so long."""
+SAME_MEAN, SAME_AT, SAME_SHARE = 1.0, 4.0, 0.002
+"""The same: grey levels by which it differs on average; and such a share of its places by more than so many."""
 GAP_S = 3.0
 """After a longer pause nothing is compared with what was before it."""
 WIDTH = 320
@@ -28,6 +35,8 @@ SAMPLES = 15
 """Pictures whose median is the reference, spread over all that was seen as it grows: every other one goes when these
 are full, and the next come half as often, up to one in SPREAD_MAX_S."""
 LEAST_SAMPLES = 5
+FRESH = 4
+"""The reference is made anew when one sample of so many is."""
 SPREAD_S = 0.4
 SPREAD_MAX_S = 120.0
 
@@ -41,8 +50,10 @@ VIDEO_BLACK = 16
 """What is darker is black as well: encoders waver beneath it."""
 DARK, BRIGHT = 40.0, 210.0
 """Grey levels: the mean of a picture that is black, or white, if there is nothing in it."""
+EXTREME = 0.001
+"""Share of the darkest, and of the brightest pixels that say nothing."""
 EMPTY, BLANK = 40.0, 25.0
-"""Grey levels between the brightest and the darkest that a picture has, but for one pixel in a thousand of each: of one
+"""Grey levels between the brightest and the darkest that a picture has, but for those of each: of one
 that shows nothing though it may be grainy, and of one that shows nothing at all."""
 SAME_VIEW = 0.75
 """Likeness of a picture to that before it, with which something between them is the light's doing."""
@@ -59,8 +70,10 @@ MOVING_LEVELS = 6.0
 """Grey levels, a mean over some pixels: what changes by more within half a second moves."""
 LEAST_STILL = 0.3
 """Share of the picture that must be still for the view to be judged by it."""
+PLAIN = 0.3
+"""Share of the picture in which it is plainest."""
 NOISY = 3.0
-"""Times the usual fine detail where the picture is plainest, and three grey levels: noise."""
+"""Times the usual fine detail there, and three grey levels: noise."""
 BLOCK = 16
 """Macroblocks of H.264 and MJPEG, in pixels; those of H.265 are multiples of it."""
 BLOCK_STEP = 10.0
@@ -187,12 +200,15 @@ class Sight:
     def _forget_view(self) -> None:
         self._samples: list[_Look] = []
         self._spread_s, self._sampled_s = SPREAD_S, -math.inf
+        self._fresh = 0
         self._reference: _Reference | None = None
         self._torn_now, self._torn_most = 0, 0.0
 
     def _begin(self) -> None:
-        self._at_s = -math.inf
-        self._before: deque[_Look] = deque(maxlen=3)
+        self._at_s = self._measured_s = -math.inf
+        self._alike = 0
+        self._before: deque[_Look] = deque(maxlen=LOOKED_BACK)
+        self._grey: np.ndarray | None = None
         self._still_s = 0.0
         self._settles_s = -math.inf
         self._suspect: Fault | None = None
@@ -209,20 +225,28 @@ class Sight:
         """Whether it knows the camera's view."""
         return self._reference is not None
 
-    def look(self, pixels: np.ndarray, at_s: float) -> Finding:
-        """`pixels` (h * 3 // 2, w) uint8, I420, of time `at_s`; between looks that are due, the last finding holds."""
+    def look(self, picture: Planes, at_s: float) -> Finding:
+        """A picture of time `at_s`; between looks that are due, the last finding holds."""
         step_s = at_s - self._at_s
-        if 0 <= step_s < STEP_S - 1e-3 and pixels.shape == self._shape:
+        shape = picture[0].shape
+        if 0 <= step_s < STEP_S - 1e-3 and shape == self._shape:
             return self.finding
-        if pixels.shape != self._shape:
+        if shape != self._shape:
             self.forget()
         elif not 0 <= step_s <= GAP_S:
             self._begin()
-        self._shape = pixels.shape
+        self._shape = shape
         step_s = step_s if 0 < step_s <= GAP_S else 0.0
         self._at_s = at_s
-        look = _measure(pixels)
-        fault = self._judge(look, at_s, step_s)
+        small = _reduced(picture[0])
+        grey = _halved(small.astype(np.float32))
+        frozen, self._grey = self._is_frozen(grey, step_s), grey
+        look, fault = self._before[-1] if self._before else None, None
+        self._alike = self._alike + 1 if look and _is_same(grey, look.luma) else 0
+        if look is None or frozen or not self._is_as_good(at_s):
+            self._measured_s = at_s
+            look = _measure(picture, small, grey)
+            fault = self._judge(look, at_s, step_s, frozen)
         self.finding = self._decide(fault, step_s)
         if self.finding is GOOD:
             self._learn(look, at_s, step_s)
@@ -232,11 +256,18 @@ class Sight:
 
     # ---- judging
 
-    def _judge(self, look: _Look, at_s: float, step_s: float) -> Fault | None:
+    def _is_as_good(self, at_s: float) -> bool:
+        """Whether nothing is asked but whether this picture looks as the last ones do, and it does."""
+        sure = self.finding is GOOD and not self._suspected_s and self._learned_s >= LEAST_LEARNED_S
+        turned = self.turned or self._returns_s > 0
+        if not sure or turned or self._reference is None or not self._settles_s <= at_s <= self._measured_s + SAME_S:
+            return False
+        return self._alike > LOOKED_BACK
+
+    def _judge(self, look: _Look, at_s: float, step_s: float, frozen: bool) -> Fault | None:
         """What this picture looks like, taken for itself."""
         if self._is_turned(look, step_s):
             return Fault.TURNED
-        frozen = self._is_frozen(look, step_s)
         if look.mean < DARK and look.span < EMPTY:
             return Fault.BLACK
         if look.mean > BRIGHT and look.span < EMPTY:
@@ -260,9 +291,9 @@ class Sight:
             return Fault.BLACK  # with a clock in it, say
         return Fault.FROZEN if frozen and seen in {None, Fault.MOVED} else seen
 
-    def _is_frozen(self, look: _Look, step_s: float) -> bool:
+    def _is_frozen(self, grey: np.ndarray, step_s: float) -> bool:
         """A scene may be still: four times as long as it ever was is too long, and so is `frozen_s`."""
-        if not self._before or float(np.abs(look.luma - self._before[-1].luma).mean()) >= STILL_LEVELS:
+        if self._grey is None or _change(grey, self._grey) >= STILL_LEVELS:
             self._stillest_s = max(self._stillest_s, self._still_s)
             self._still_s = 0.0
             return False
@@ -299,7 +330,7 @@ class Sight:
         """(h, w) bool: what has not changed for half a second; what moves says nothing about the view."""
         if not self._before:
             return np.ones(look.luma.shape, bool)
-        return cv2.blur(np.abs(look.luma - self._before[0].luma), (5, 5)) < MOVING_LEVELS
+        return cv2.blur(cv2.absdiff(look.luma, self._before[0].luma), (5, 5)) < MOVING_LEVELS
 
     # ---- deciding
 
@@ -355,8 +386,9 @@ class Sight:
             thin = self._spread_s < SPREAD_MAX_S
             self._samples = self._samples[::2] if thin else self._samples[1:]
             self._spread_s = min(SPREAD_MAX_S, 2 * self._spread_s) if thin else self._spread_s
-        if len(self._samples) >= LEAST_SAMPLES:
-            self._reference = _reference(self._samples)
+        self._fresh += 1
+        if len(self._samples) >= LEAST_SAMPLES and (known is None or FRESH * self._fresh >= len(self._samples)):
+            self._reference, self._fresh = _reference(self._samples), 0
 
 
 AT_ONCE = {Fault.FROZEN, Fault.LIGHT, Fault.TURNED}
@@ -366,10 +398,13 @@ known from elsewhere."""
 
 def _is_other_light(before: _Look, look: _Look) -> bool:
     """Whether the whole picture changed in brightness, contrast or colour, with the same things in it."""
+    less, more = sorted((look.colour, before.colour))
+    greyed = more > COLOURED and less < 0.3 * more and min(look.mean, before.mean) > DARK
+    if not greyed and _change(look.luma, before.luma) < 2:
+        return False  # cheap, and what else there is asks for more
     if _likeness(look.luma, before.luma) < SAME_VIEW or min(look.span, before.span) < BLANK:
         return False
-    less, more = sorted((look.colour, before.colour))
-    if more > COLOURED and less < 0.3 * more and min(look.mean, before.mean) > DARK:
+    if greyed:
         return True
     contrast = look.deviation / max(1.0, before.deviation)
     change = look.luma - before.luma
@@ -383,10 +418,11 @@ def _compare(look: _Look, before: np.ndarray | None, usual: _Reference, still: n
     """What is wrong with a picture beside the usual one; `still` (h, w) bool is where nothing moves, `before` the edges
     of the look before this one.
     """
-    if float(np.quantile(look.fine, 0.3)) > NOISY * usual.plain + 3.0:
+    if _quantile(look.fine, PLAIN) > NOISY * usual.plain + 3.0:
         return Fault.CORRUPT
     strong = usual.strong & still
-    if float(still.mean()) < LEAST_STILL or float(strong.mean()) < LEAST_EDGES or usual.mean < DARK:
+    of = still.size
+    if np.count_nonzero(still) < LEAST_STILL * of or np.count_nonzero(strong) < LEAST_EDGES * of or usual.mean < DARK:
         return None
     gain = min(1.0, max(0.1, (look.mean - VIDEO_BLACK) / max(1.0, usual.mean - VIDEO_BLACK)))
     share, where = _lost(look.edges, usual.edges, strong, LOST_EDGES * gain)
@@ -395,9 +431,7 @@ def _compare(look: _Look, before: np.ndarray | None, usual: _Reference, still: n
     same = _likeness(look.luma, usual.luma, still) > STRUCTURE
     if not same and lost:
         same = float((np.abs(look.luma - usual.luma)[where] < SAME_LEVELS).mean()) > 0.6
-    sharpness = (look.fine[strong].sum() / (look.edges[strong].sum() + 1e-3)) / (
-        usual.fine[strong].sum() / (usual.edges[strong].sum() + 1e-3)
-    )
+    sharpness = _detail(look, strong) / _detail(usual, strong)
     if sharpness < (SOFT if same else VERY_SOFT):
         return Fault.BLURRED
     if alike and not lost:
@@ -411,6 +445,12 @@ def _compare(look: _Look, before: np.ndarray | None, usual: _Reference, still: n
     if detail > DETAIL and steady:
         return None if alike else Fault.MOVED
     return None if same else Fault.COVERED
+
+
+def _detail(one: _Look | _Reference, where: np.ndarray) -> float:
+    """How fine the detail of what has edges is: 0 and more."""
+    mask = where.view(np.uint8)
+    return cv2.mean(one.fine, mask)[0] / (cv2.mean(one.edges, mask)[0] + 1e-6)
 
 
 def _torn(look: _Look, usual: _Reference) -> int:
@@ -434,71 +474,117 @@ def _lost(edges: np.ndarray, usual: np.ndarray, strong: np.ndarray, share: float
 
 
 def _likeness(one: np.ndarray, other: np.ndarray, where: np.ndarray | None = None) -> float:
-    """Correlation of two pictures, -1..1: brightness and contrast do not matter."""
-    a, b = (one, other) if where is None else (one[where], other[where])
-    if not a.size:
+    """Correlation of two pictures (h, w) float32, -1..1: brightness and contrast do not matter."""
+    mask = None if where is None else where.view(np.uint8)
+    count = one.size if mask is None else cv2.countNonZero(mask)
+    if not count:
         return 1.0
-    a, b = a - a.mean(), b - b.mean()
-    return float((a * b).sum()) / math.sqrt(float((a * a).sum()) * float((b * b).sum()) + 1e-9)
+    a, b = (x - cv2.mean(x, mask)[0] for x in (one, other))
+    variances = cv2.norm(a, cv2.NORM_L2SQR, mask) * cv2.norm(b, cv2.NORM_L2SQR, mask)
+    return count * cv2.mean(cv2.multiply(a, b), mask)[0] / math.sqrt(variances + 1e-9)
 
 
-def _measure(pixels: np.ndarray) -> _Look:
-    luma, u, v = planes(pixels)
+def _change(one: np.ndarray, other: np.ndarray) -> float:
+    """The mean difference of two pictures of floats, in grey levels."""
+    return cv2.norm(one, other, cv2.NORM_L1) / one.size
+
+
+def _is_same(one: np.ndarray, other: np.ndarray) -> bool:
+    change = cv2.absdiff(one, other)
+    if cv2.norm(change, cv2.NORM_L1) >= SAME_MEAN * change.size:
+        return False
+    _, over = cv2.threshold(change, SAME_AT, 1.0, cv2.THRESH_BINARY)
+    return cv2.norm(over, cv2.NORM_L1) <= SAME_SHARE * change.size
+
+
+def _quantile(levels: np.ndarray, share: float) -> float:
+    """Below which such a share of levels is; of every third, which is enough."""
+    some = levels.ravel()[::3]
+    at = round(share * (some.size - 1))
+    return float(np.partition(some, at)[at])
+
+
+def _reduced(luma: np.ndarray) -> np.ndarray:
+    """(h, w) uint8 at WIDTH at most."""
     height, width = luma.shape
-    small = luma
     if width > WIDTH:
-        small = cv2.resize(luma, (WIDTH, max(2, round(height * WIDTH / width))), interpolation=cv2.INTER_AREA)
-    small = np.maximum(small, VIDEO_BLACK)
-    half = (max(1, small.shape[1] // 2), max(1, small.shape[0] // 2))
+        luma = shrink(luma, WIDTH, max(2, round(height * WIDTH / width)))
+    return np.maximum(luma, VIDEO_BLACK)
 
-    def reduced(plane: np.ndarray) -> np.ndarray:
-        return cv2.resize(plane, half, interpolation=cv2.INTER_AREA)
 
-    edges = np.abs(cv2.Sobel(small, cv2.CV_32F, 1, 0)) + np.abs(cv2.Sobel(small, cv2.CV_32F, 0, 1))
+def _halved(plane: np.ndarray) -> np.ndarray:
+    size = (max(1, plane.shape[1] // 2), max(1, plane.shape[0] // 2))
+    return cv2.resize(plane, size, interpolation=cv2.INTER_AREA)
+
+
+def _measure(picture: Planes, small: np.ndarray, grey: np.ndarray) -> _Look:
+    """`small` and `grey` are the luma of the picture, reduced, and that halved."""
+    luma, u, v = picture
+    edges = np.add(*(np.abs(gradient) for gradient in cv2.spatialGradient(small)))
     mean, deviation = cv2.meanStdDev(small)
     step = max(1, u.shape[0] // 60)
     colour = sum(float(np.abs(plane[::step, ::step].astype(np.int16) - 128).mean()) for plane in (u, v))
-    grey = reduced(small.astype(np.float32))
-    darkest, brightest = np.quantile(grey, (0.001, 0.999))
+    below = np.bincount(grey.astype(np.uint8).ravel(), minlength=256).cumsum()
+    darkest, brightest = np.searchsorted(below, (EXTREME * grey.size, (1 - EXTREME) * grey.size))
     return _Look(
         grey,
-        reduced(edges),
-        reduced(np.abs(cv2.Laplacian(small, cv2.CV_32F))),
+        _halved(edges.astype(np.float32)),
+        _halved(np.abs(cv2.Laplacian(small, cv2.CV_16S)).astype(np.float32)),
         float(mean[0, 0]),
         float(deviation[0, 0]),
         float(brightest - darkest),
         colour,
-        (_borders(luma), _borders(luma.T)),
+        (_left_borders(luma), _upper_borders(luma)),
     )
 
 
-def _borders(luma: np.ndarray) -> np.ndarray:
-    """(rows, columns) bool: which left borders of the picture's blocks stand out from the pixels on both sides."""
-    height, width = luma.shape[0] // BLOCK * BLOCK, luma.shape[1]
-    at = np.arange(BLOCK, width - 2, BLOCK)
-    before, left, right, after = (
-        np.maximum(luma[:height, at + n], VIDEO_BLACK).astype(np.int16) for n in (-2, -1, 0, 1)
-    )
-    step = np.abs(right - left) - np.maximum(np.abs(left - before), np.abs(after - right))
-    return step.reshape(height // BLOCK, BLOCK, -1).mean(axis=1) > BLOCK_STEP
+def _left_borders(luma: np.ndarray) -> np.ndarray:
+    """(rows, columns) bool: which left borders of the picture's blocks stand out; of every other line of pixels."""
+    rows = luma[: luma.shape[0] // BLOCK * BLOCK : 2]
+    steps = _steps([rows[:, BLOCK + n : luma.shape[1] - 2 + n : BLOCK] for n in (-2, -1, 0, 1)])
+    return steps.reshape(-1, BLOCK // 2, steps.shape[1]).mean(axis=1) > BLOCK_STEP
+
+
+def _upper_borders(luma: np.ndarray) -> np.ndarray:
+    """(columns, rows) bool: which upper borders of the picture's blocks stand out."""
+    columns = luma[:, : luma.shape[1] // BLOCK * BLOCK]
+    steps = _steps([columns[BLOCK + n : luma.shape[0] - 2 + n : BLOCK] for n in (-2, -1, 0, 1)])
+    along = cv2.reduce(steps.reshape(-1, BLOCK), 1, cv2.REDUCE_AVG)
+    return along.reshape(len(steps), -1).T > BLOCK_STEP
+
+
+def _steps(lines: Sequence[np.ndarray]) -> np.ndarray:
+    """(n, m) float32, grey levels: by how much the middle two of four lines of pixels (n, m) uint8 differ more than the
+    two on either side.
+    """
+    before, left, right, after = (np.maximum(np.ascontiguousarray(line), VIDEO_BLACK) for line in lines)
+    beside = cv2.max(cv2.absdiff(left, before), cv2.absdiff(after, right))
+    return cv2.subtract(cv2.absdiff(right, left), beside, dtype=cv2.CV_32F)
+
+
+def _median(stack: Sequence[np.ndarray]) -> np.ndarray:
+    """Of a few arrays, place by place: the largest that are left go to the end until the middle one has."""
+    rest, spare = [one.copy() for one in stack], np.empty_like(stack[0])
+    for end in range(len(rest) - 1, len(rest) // 2 - 1, -1):
+        for at in range(end):
+            np.minimum(rest[at], rest[at + 1], out=spare)
+            np.maximum(rest[at], rest[at + 1], out=rest[at + 1])
+            rest[at], spare = spare, rest[at]
+    return rest[len(rest) // 2]
 
 
 def _reference(samples: Sequence[_Look]) -> _Reference:
-    def median(stack: list[np.ndarray]) -> np.ndarray:
-        middle = len(stack) // 2
-        return np.partition(np.stack(stack), middle, axis=0)[middle]
-
-    edges = median([one.edges for one in samples])
-    fine = median([one.fine for one in samples])
-    strong_from = float(np.quantile(edges, 1 - STRONG))
+    edges = _median([one.edges for one in samples])
+    fine = _median([one.fine for one in samples])
+    strong_from = _quantile(edges, 1 - STRONG)
     alike = sorted(_likeness(one.edges, edges) for one in samples)
     return _Reference(
-        luma=median([one.luma for one in samples]),
+        luma=_median([one.luma for one in samples]),
         edges=edges,
         fine=fine,
         strong=edges > max(strong_from, LEAST_EDGE),
         strong_from=strong_from,
-        plain=float(np.quantile(fine, 0.3)),
+        plain=_quantile(fine, PLAIN),
         mean=float(np.median([one.mean for one in samples])),
         likeness=alike[len(alike) // 2],
         borders=(

@@ -8,7 +8,7 @@ import numpy as np
 from core.config import Config
 from core.errors import ConfigError
 from core.frames.budget import fit_size
-from workers.camera.pixels import scale_i420
+from workers.camera.pixels import planes, scale_i420
 from workers.camera.sources import open_source
 from workers.inference.vad import Learner, NormalityState, Row, VadModel, VadScore
 
@@ -68,7 +68,7 @@ def _frames(clip: Clip, progress: Progress) -> Iterator[tuple[np.ndarray, float]
                 continue
             due_s = max(due_s + 1 / FASTEST_FPS, frame.media_s)
             frame.write_i420(full)
-            scale_i420(full, out)
+            scale_i420(planes(full), out)
             yield out, frame.media_s
     finally:
         source.close()

@@ -53,7 +53,7 @@ __all__ = ["InferenceServer"]
 
 log = structlog.get_logger()
 
-PERIOD_S = 0.25
+PERIOD_S = 0.5
 BESIDE = 64
 """Fits that wait at most."""
 DRAIN_S = 0.5

@@ -33,7 +33,7 @@ __all__ = ["LoggerProcess", "main"]
 
 log = structlog.get_logger()
 
-PERIOD_S = 0.25
+PERIOD_S = 0.5
 EXPIRE_EVERY_S = 3600.0
 """How often old journal files are looked for."""
 

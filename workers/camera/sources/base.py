@@ -108,6 +108,10 @@ class SourceInfo(msgspec.Struct, frozen=True):
     """Seconds of its time in one of the clock's, where it is paced."""
 
 
+Planes = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Y (height, width), U and V (height / 2, width / 2) of a picture, uint8; lines may lie apart."""
+
+
 class SourceFrame(Protocol):
     """One picture; valid until the next one is asked for."""
 
@@ -123,6 +127,10 @@ class SourceFrame(Protocol):
 
     def write_i420(self, out: np.ndarray) -> None:
         """Fill `out`, contiguous (height * 3 // 2, width) uint8: the Y plane, then U, then V."""
+        ...
+
+    def planes(self) -> Planes | None:
+        """The picture where it lies, to be read only; None where it has to be converted, turned or drawn first."""
         ...
 
 

@@ -611,6 +611,9 @@ class _DemoFrame:
         check_i420(out, *self._size)
         self._painter.paint(self._time_s, self.index, out)
 
+    def planes(self) -> None:
+        """It is drawn where it is wanted."""
+
 
 class DemoSource:
     """`demo://SCENE?seed=1&fps=10&width=640&height=360&anomalies=1&noise=2&duration=60`; endless without duration.

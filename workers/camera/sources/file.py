@@ -14,10 +14,10 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from core.errors import SourceError
-from workers.camera.sources.base import PacketSink, SourceInfo, SourceOptions
+from workers.camera.sources.base import PacketSink, Planes, SourceInfo, SourceOptions
 from workers.camera.sources.decoder import Decoder
 from workers.camera.sources.hardware import accelerator
-from workers.camera.sources.pictures import copy_i420, shown_size, stamp_s
+from workers.camera.sources.pictures import copy_i420, planes_of, shown_size, stamp_s
 
 __all__ = ["FileFrame", "FileSource", "MediaTimeline", "rate_of"]
 
@@ -76,6 +76,9 @@ class FileFrame:
     def write_i420(self, out: np.ndarray) -> None:
         """Copy the planes to `out`, contiguous (height * 3 // 2, width) uint8; other formats are converted first."""
         copy_i420(self._picture, out, self._rotation)
+
+    def planes(self) -> Planes | None:
+        return planes_of(self._picture, self._rotation)
 
 
 class FileSource:

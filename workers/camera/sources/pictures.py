@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 from av.video.frame import VideoFrame
 
-from workers.camera.sources.base import check_i420
+from workers.camera.sources.base import Planes, check_i420
 
-__all__ = ["copy_i420", "shown_size", "stamp_s"]
+__all__ = ["copy_i420", "planes_of", "shown_size", "stamp_s"]
 
 _PLANAR = ("yuv420p", "yuvj420p")
 _GREY = ("gray", "gray8")
@@ -36,6 +36,15 @@ def copy_i420(picture: VideoFrame, out: np.ndarray, rotation: int = 0) -> None:
     chroma = out[rows:].reshape(2, rows // 2, columns // 2)
     _copy(_plane(picture, 1, width // 2, height // 2), chroma[0], rotation)
     _copy(_plane(picture, 2, width // 2, height // 2), chroma[1], rotation)
+
+
+def planes_of(picture: VideoFrame, rotation: int = 0) -> Planes | None:
+    """The planes of a picture as copy_i420() would copy them, without a copy; None where that converts or turns."""
+    if rotation or picture.format.name not in _PLANAR:
+        return None
+    width, height = picture.width & ~1, picture.height & ~1
+    half = width // 2, height // 2
+    return _plane(picture, 0, width, height), _plane(picture, 1, *half), _plane(picture, 2, *half)
 
 
 def _copy(plane: np.ndarray, out: np.ndarray, rotation: int) -> None:

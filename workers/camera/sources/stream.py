@@ -12,10 +12,10 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from core.errors import SourceError
-from workers.camera.sources.base import SourceInfo, SourceOptions
+from workers.camera.sources.base import Planes, SourceInfo, SourceOptions
 from workers.camera.sources.decoder import Decoder
 from workers.camera.sources.file import rate_of
-from workers.camera.sources.pictures import copy_i420, shown_size, stamp_s
+from workers.camera.sources.pictures import copy_i420, planes_of, shown_size, stamp_s
 
 __all__ = ["LiveFrame", "LiveTimeline", "StreamSource", "explain"]
 
@@ -57,6 +57,9 @@ class LiveFrame:
 
     def write_i420(self, out: np.ndarray) -> None:
         copy_i420(self._picture, out, self._rotation)
+
+    def planes(self) -> Planes | None:
+        return planes_of(self._picture, self._rotation)
 
 
 class StreamSource:
