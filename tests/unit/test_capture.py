@@ -122,11 +122,13 @@ def test_every_frame_of_a_camera_that_is_watched_is_published(rings, config):
 class StillFrame(GreyFrame):
     """A picture that lies where it can be looked at."""
 
-    def __init__(self, index: int) -> None:
+    def __init__(self, index: int, looked: list[int] | None = None, grey: int = 90) -> None:
         super().__init__(index, changes=0)
-        self.pixels = np.full((72, 64), 90, np.uint8)
+        self.pixels, self.looked = np.full((72, 64), grey, np.uint8), looked
 
     def planes(self):
+        if self.looked is not None:
+            self.looked.append(self.index)
         return planes(self.pixels)
 
 
@@ -147,6 +149,24 @@ def test_of_a_still_scene_some_pictures_a_second_are_published_unless_somebody_w
     assert 4 <= len(taken) <= 30
     assert published == (captured if watched else len(taken))
     assert all(after.media_s - before.media_s < 1 for before, after in itertools.pairwise(taken))
+
+
+def test_a_scene_that_has_long_been_still_is_looked_at_half_as_often_until_something_changes(rings):
+    looked: list[int] = []
+    changes_at = 6 * FPS
+
+    class Still(GreySource):
+        info = msgspec.structs.replace(GreySource.info, speed=4.0)
+
+        def frames(self):
+            for index in range(self.count):
+                yield StillFrame(index, looked, 90 if index < changes_at else 40 + 60 * (index // 3 % 3))
+
+    play(rings, Still(7 * FPS), FPS / 3, Pace.TIMED)
+    apart = [(before, after - before) for before, after in itertools.pairwise(looked)]
+    assert {step for at, step in apart if at < 2.9 * FPS} == {3}
+    assert {step for at, step in apart if 3.1 * FPS < at < changes_at - 6} == {6}
+    assert {step for at, step in apart if at >= changes_at} == {3}
 
 
 def test_a_picture_that_can_be_looked_at_where_it_lies_is_blackened_before_all_the_same(rings):

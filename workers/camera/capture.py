@@ -32,6 +32,9 @@ LOOP_GAP_S = 1000.0
 """Added to a source's own time at each new round, so that what looks back in time starts afresh."""
 QUIET_NS = 450_000_000
 """Of pictures that are not to be scored and are as good as the last, so many nanoseconds apart one is captured."""
+STILL_S, STILL_PERIOD_S = 3.0, 0.4
+"""A scene in which nothing has changed for so long is looked at half as often, but at least so often, until something
+does: what was not looked at meanwhile is decoded in one go, and nobody waits longer for an alarm than that."""
 FEW_FROM = 4.0
 """Frames that come for each that is analysed, from which on those that no other follows from are not decoded: encoders
 with B frames make up to three of four such.
@@ -179,6 +182,8 @@ class Capture:
         """Of what was handed over last."""
         self._told_ns = 0
         self._next_due_s = 0.0
+        self._busy_s = 0.0
+        """When something changed last."""
         self._index = 0
         self._gap = -1
         self.begun_s = time.monotonic()
@@ -255,6 +260,9 @@ class Capture:
         if one.pace is not Pace.FAST and known and now_ns - self._told_ns < QUIET_NS:
             return None
         self._told, self._told_ns = finding or self._told, now_ns
+        if vetoed or hold_open or self._gate.changed_s == media_s:
+            self._busy_s = media_s
+            self._next_due_s = min(self._next_due_s, media_s + self._period_s)
         if main is None:
             main, picture = self._publish(frame, stamp)
         analysis = None
@@ -309,7 +317,10 @@ class Capture:
     def _due(self, media_s: float) -> bool:
         if media_s + self._period_s / 4 < self._next_due_s:
             return False
-        self._next_due_s = max(self._next_due_s + self._period_s, media_s)
+        period_s = self._period_s
+        if media_s - self._busy_s >= STILL_S:
+            period_s = max(period_s, min(2 * period_s, STILL_PERIOD_S))
+        self._next_due_s = max(self._next_due_s + period_s, media_s)
         return True
 
     @property

@@ -60,6 +60,8 @@ class MotionGate:
         self._max_closed_s = max_closed_s
         self._last: np.ndarray | None = None
         self._last_s = 0.0
+        self.changed_s = 0.0
+        """When a frame differed last."""
         self.held = 0
         """Frames held back so far."""
 
@@ -74,6 +76,8 @@ class MotionGate:
             or last.shape != small.shape
             or int(np.count_nonzero(cv2.absdiff(small, last) > _GATE_NOISE)) >= _GATE_CELLS
         )
+        if changed:
+            self.changed_s = media_s
         if changed or hold_open or not 0 <= media_s - self._last_s < self._max_closed_s:
             self._last, self._last_s = small, media_s
             return True
