@@ -6,12 +6,13 @@ Four cameras of H.264 in 720p at 15 frames/s, analysed at 5, made here from real
 little sensor noise; P frames only and a key frame each 2 s, as cameras send. `cpu_over_decode` is the CPU time of all
 processes (cameras, inference, logger) over that of PyAV decoding the same frames at the same pace, a process for each
 camera, and doing nothing with them, in rounds that take turns; `cpu_over_fast_decode` over decoding as fast as it
-goes, which finds its data in the caches. `still` is a scene in which nothing moves (after three seconds of that ours looks
-at it 2.5 times a second), `moving` one in which somebody always does.
+goes, which finds its data in the caches. `still` is a scene in which nothing moves, `moving` one in which somebody
+always does. Of a still scene few pictures are scored, and after three seconds 2.5 a second are looked at.
 `age_p99_ms` is from a frame's capture to its score in the camera's hands.
 
 `cameras_over_threads`: how many cameras go on without falling behind when 80 % of the time is still, against one
-program of OpenCV threads, one for each camera, with the same detector on the same frames of each camera.
+program of OpenCV threads, one for each camera, with the same detector on five frames a second of each camera, still or
+not.
 """
 
 import argparse
