@@ -260,7 +260,7 @@ class Capture:
         if one.pace is not Pace.FAST and known and now_ns - self._told_ns < QUIET_NS:
             return None
         self._told, self._told_ns = finding or self._told, now_ns
-        if vetoed or hold_open or self._gate.changed_s == media_s:
+        if vetoed or hold_open or (scored and self._gate.changed):
             self._busy_s = media_s
             self._next_due_s = min(self._next_due_s, media_s + self._period_s)
         if main is None:

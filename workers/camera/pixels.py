@@ -60,8 +60,8 @@ class MotionGate:
         self._max_closed_s = max_closed_s
         self._last: np.ndarray | None = None
         self._last_s = 0.0
-        self.changed_s = 0.0
-        """When a frame differed last."""
+        self.changed = False
+        """Whether the last frame differed from the one before that went through."""
         self.held = 0
         """Frames held back so far."""
 
@@ -71,14 +71,12 @@ class MotionGate:
         rows = luma[:: _GATE_ROWS if luma.shape[0] >= _GATE_ROWS * height else 1]
         small = shrink(rows, _GATE_WIDTH, height)
         last = self._last
-        changed = (
+        self.changed = (
             last is None
             or last.shape != small.shape
             or int(np.count_nonzero(cv2.absdiff(small, last) > _GATE_NOISE)) >= _GATE_CELLS
         )
-        if changed:
-            self.changed_s = media_s
-        if changed or hold_open or not 0 <= media_s - self._last_s < self._max_closed_s:
+        if self.changed or hold_open or not 0 <= media_s - self._last_s < self._max_closed_s:
             self._last, self._last_s = small, media_s
             return True
         self.held += 1

@@ -257,12 +257,11 @@ class Sight:
     # ---- judging
 
     def _is_as_good(self, at_s: float) -> bool:
-        """Whether nothing is asked but whether this picture looks as the last ones do, and it does."""
-        sure = self.finding is GOOD and not self._suspected_s and self._learned_s >= LEAST_LEARNED_S
+        """Whether it looks as the last ones do, which are known to be good, and need not be measured."""
+        known = self._reference is not None and self._learned_s >= LEAST_LEARNED_S
         turned = self.turned or self._returns_s > 0
-        if not sure or turned or self._reference is None or not self._settles_s <= at_s <= self._measured_s + SAME_S:
-            return False
-        return self._alike > LOOKED_BACK
+        good = self.finding is GOOD and not self._suspected_s and not turned and at_s >= self._settles_s
+        return known and good and self._alike > LOOKED_BACK and at_s <= self._measured_s + SAME_S
 
     def _judge(self, look: _Look, at_s: float, step_s: float, frozen: bool) -> Fault | None:
         """What this picture looks like, taken for itself."""

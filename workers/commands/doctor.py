@@ -105,17 +105,17 @@ def _database(config: Config) -> Check:
 
 
 def _video(config: Config) -> Check:
-    import av  # noqa: PLC0415 - heavy, and what is checked here
+    from av import codecs_available, library_versions  # noqa: PLC0415 - heavy, and what is checked here
 
     from workers.camera.sources.hardware import usable_hardware  # noqa: PLC0415
 
     wanted = ("h264", "hevc", "mjpeg", "mpeg4", "vp9")
-    missing = [name for name in wanted if name not in av.codecs_available]
-    version = ".".join(map(str, av.library_versions["libavcodec"]))
+    missing = [name for name in wanted if name not in codecs_available]
+    version = ".".join(map(str, library_versions["libavcodec"]))
     found = f"libavcodec {version} decodes {', '.join(name for name in wanted if name not in missing)}"
     if missing:
         return Check("video", "warn", f"{found}; not {', '.join(missing)}", "install the av package as it is published")
-    if "libx264" not in av.codecs_available:
+    if "libx264" not in codecs_available:
         return Check("video", "warn", f"{found}; cannot write H.264", "haetae watch needs --no-video")
     hardware, asked = usable_hardware(), config.cameras.hardware_decoding
     there = ", ".join(kind for kind, missing in hardware.items() if not missing) or "none"
