@@ -55,9 +55,11 @@ class StopFlag:
             signal.signal(number, self._on_signal)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        if self._ends_within_s and not self._stopped:
-            signal.alarm(self._ends_within_s)
+        if self._stopped:  # at once: a call here would let the next signal's handler begin inside this one, and so on
+            return
         self.set()
+        if self._ends_within_s:
+            signal.alarm(self._ends_within_s)
 
     def set(self) -> None:
         self._stopped = True
