@@ -9,7 +9,7 @@ from core.errors import ModelError, StateError
 from core.tracking import pair_surest_first
 from tests.onnx_file import write_detector
 from workers.inference.vad import Row, VadScore, create_model
-from workers.inference.vad.motion_features import MotionContext, prepare_grey
+from workers.inference.vad.motion_features import Geometry, MotionContext, prepare_colour
 from workers.inference.vad.object_features import Looker, Memory, backdrop_of
 from workers.inference.vad.object_learning import ATTRIBUTES
 
@@ -112,11 +112,12 @@ def test_something_left_behind_is_named_by_how_long_it_stays_and_in_the_end_belo
 
 def watched(seconds, figures):
     """What a new looker finds in each frame, and the looker."""
-    empty = [prepare_grey(draw(t, []), WIDTH, HEIGHT).grey for t in np.arange(0.0, 4.0, 0.2)]
-    looker, motion, found = Looker(backdrop_of(np.median(empty, axis=0).astype(np.uint8), empty)), MotionContext(), []
+    empty = [prepare_colour(draw(t, []), WIDTH, HEIGHT).flat() for t in np.arange(0.0, 4.0, 0.2)]
+    backdrop = backdrop_of(np.median(empty, axis=0).astype(np.uint8), empty, Geometry(WIDTH, HEIGHT))
+    looker, motion, found = Looker(backdrop), MotionContext(), []
     for index in range(round(seconds * FPS)):
         t = index / FPS
-        frame = prepare_grey(draw(t, figures(t)), WIDTH, HEIGHT)
+        frame = prepare_colour(draw(t, figures(t)), WIDTH, HEIGHT)
         found.append(looker.look(frame, motion.push(frame, t), t))
     return found, looker
 
@@ -152,7 +153,7 @@ def test_two_who_cross_stay_two_though_they_are_one_blob_for_a_while():
 def test_who_passes_leaves_no_trace_in_the_background():
     busy, looker = watched(40.0, lambda t: [((t * 40 + n * 70) % 380 - 30, 120, TEXTURE) for n in range(5)])
     assert np.mean([len(things) for things in busy if things is not None]) > 3
-    frame = prepare_grey(draw(40.1, []), WIDTH, HEIGHT)
+    frame = prepare_colour(draw(40.1, []), WIDTH, HEIGHT)
     motion = MotionContext()
     for t in (40.1, 40.2, 40.3, 40.4):
         things = looker.look(frame, motion.push(frame, t), t)
@@ -257,13 +258,15 @@ def test_a_camera_that_was_moved_by_a_pixel_or_two_shows_nothing_new_and_things_
     blocks = np.random.default_rng(3).integers(40, 200, (HEIGHT // 8, WIDTH // 8), dtype=np.uint8)
     ground = blocks.repeat(8, axis=0).repeat(8, axis=1)
     moved = np.pad(ground, ((2, 0), (0, 1)), mode="edge")[:HEIGHT, 1:]
-    looker, motion = Looker(backdrop_of(ground, [ground] * 3)), MotionContext()
+    colourless = np.full((HEIGHT // 2, WIDTH), 128, np.uint8)
+    still = prepare_colour(np.vstack([ground, colourless]), WIDTH, HEIGHT).flat()
+    looker, motion = Looker(backdrop_of(still, [still] * 3, Geometry(WIDTH, HEIGHT))), MotionContext()
     found = []
     for index in range(40):
         shown = moved.copy()
         if index >= 20:
             shown[100:140, 5 * index : 5 * index + 20] = 255
-        frame = prepare_grey(np.vstack([shown, np.full((HEIGHT // 2, WIDTH), 128, np.uint8)]), WIDTH, HEIGHT)
+        frame = prepare_colour(np.vstack([shown, colourless]), WIDTH, HEIGHT)
         found.append(looker.look(frame, motion.push(frame, index / FPS), index / FPS))
     assert [len(things) for things in found[11:20] if things is not None] == [0] * 9
     assert {len(things) for things in found[21:] if things is not None} == {1}

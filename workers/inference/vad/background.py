@@ -164,8 +164,8 @@ class BackgroundLearner(ABC):
         samples, background = list(arrays.get("samples", ())), arrays.get("background")
         if size is not None:
             self._geometry = Geometry(int(size[0]), int(size[1]))
-            width, height = self._geometry.working
-            if any(one.shape != (height, width) for one in (*samples, *(() if background is None else (background,)))):
+            shape = self._picture_shape(self._geometry)
+            if any(one.shape != shape for one in (*samples, *(() if background is None else (background,)))):
                 raise ValueError("its pictures do not fit its frame size")
         elif taken or samples:
             raise ValueError("it has no frame size")
@@ -202,18 +202,25 @@ class BackgroundLearner(ABC):
             self._learned_s += since
         self._last_s[stream] = media_s
         self._frames += 1
-        self._sample(frame.grey, stream, media_s)
+        self._sample(frame, stream, media_s)
 
-    def _sample(self, grey: np.ndarray, stream: int, media_s: float) -> None:
+    def _picture(self, frame: Prepared) -> np.ndarray:
+        """What of a frame has a background."""
+        return frame.grey
+
+    def _picture_shape(self, geometry: Geometry) -> tuple[int, ...]:
+        return geometry.working[::-1]
+
+    def _sample(self, frame: Prepared, stream: int, media_s: float) -> None:
         """Algorithm R (Vitter 1985) over frames that lie BACKGROUND_STEP_S apart."""
         if 0.0 <= media_s - self._sampled_s.get(stream, -np.inf) < BACKGROUND_STEP_S - 1e-6:
             return
         self._sampled_s[stream] = media_s
         self._offered += 1
         if len(self._samples) < BACKGROUND_SAMPLES:
-            self._samples.append(grey)
+            self._samples.append(self._picture(frame))
         elif (place := self._choice.randrange(self._offered)) < BACKGROUND_SAMPLES:
-            self._samples[place] = grey
+            self._samples[place] = self._picture(frame)
 
     def _wait(self, frame: Any) -> None:
         """Keeps a frame that cannot be reduced yet, or reduces it where it can."""
@@ -263,6 +270,6 @@ def _copied(value: Any) -> Any:
 
 
 def median_of(samples: list[np.ndarray]) -> np.ndarray:
-    """The median of (h, w) frames, pixel by pixel."""
+    """The median of pictures of one shape, pixel by pixel."""
     middle = len(samples) // 2
     return np.partition(np.stack(samples), middle, axis=0)[middle]

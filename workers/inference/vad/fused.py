@@ -17,7 +17,7 @@ import numpy as np
 from core.errors import StateError
 from workers.inference.vad.base import MAP_LEVELS, NormalityState, Row, VadModel, VadScore
 from workers.inference.vad.calibration import TailCalibration, fit_tail
-from workers.inference.vad.motion_features import RESET_GAP_S, Geometry, Prepared, prepare_grey
+from workers.inference.vad.motion_features import RESET_GAP_S, Geometry, Prepared, prepare_colour
 from workers.inference.vad.motion_learning import clusters
 from workers.inference.vad.state_files import AGAIN, Packed, join, part_of, replace_whole, split, under
 
@@ -167,7 +167,7 @@ class Fused:
         return FusedContext(tuple(part.new_context() for part in self._parts))
 
     def prepare(self, pixels: np.ndarray, width: int, height: int) -> _Seen:
-        return self._seen(prepare_grey(pixels, width, height), pixels)
+        return self._seen(prepare_colour(pixels, width, height), pixels)
 
     def _seen(self, motion: Prepared, pixels: np.ndarray | None = None) -> _Seen:
         return _Seen(motion, tuple(cast("SharedFrames", part).prepare_from(motion, pixels) for part in self._parts))
@@ -212,9 +212,8 @@ class Fused:
         offered, pieces = learner.pack() if not self._needs_pixels else (0, [])
         geometry = pieces[0][0][1].motion.geometry if pieces else None
         pieces = [piece for piece in pieces if piece[0][1].motion.geometry == geometry]
-        shape = geometry.working[::-1] if geometry else (0, 0)
-        frames = [np.stack([seen.motion.grey for _, seen in piece]) for piece in pieces]
-        arrays |= join("pieces", frames, np.zeros((0, *shape), np.uint8))
+        frames = [np.stack([seen.motion.flat() for _, seen in piece]) for piece in pieces]
+        arrays |= join("pieces", frames, np.zeros((0, geometry.flat if geometry else 0), np.uint8))
         arrays["pieces.media_s"] = np.array([media_s for piece in pieces for media_s, _ in piece], np.float64)
         size = [geometry.width, geometry.height] if geometry else None
         return {"parts": heads, "offered": offered, "size": size}, arrays
@@ -230,9 +229,9 @@ class Fused:
             raise ValueError("its footage is of another kind")
         if pieces:
             geometry = Geometry(*map(int, head["size"]))
-            if arrays["pieces"].shape[:0:-1] != geometry.working:
+            if arrays["pieces"].shape[1:] != (geometry.flat,):
                 raise ValueError("its footage does not fit its frame size")
-            kept = [[(next(times), self._seen(Prepared(grey, geometry))) for grey in piece] for piece in pieces]
+            kept = [[(next(times), self._seen(Prepared.of_flat(flat, geometry))) for flat in piece] for piece in pieces]
             learner.unpack(int(head["offered"]), kept)
         return learner
 

@@ -5,10 +5,11 @@ frames matters. Three grids: the working frame (at most 86,400 pixels, never sca
 cells: every other pixel of the half, each the middle of a window.
 """
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import count
 from typing import Any, NamedTuple
@@ -31,6 +32,7 @@ __all__ = [
     "find_windows",
     "foreground_share",
     "half_share",
+    "prepare_colour",
     "prepare_grey",
 ]
 
@@ -75,6 +77,8 @@ CARRIED_S = 0.7
 longer would be surer still, and notice later that a walker begins to run. Chosen on synthetic anomalies."""
 CARRIED_GAP_S = 0.6
 """After a longer gap nothing is carried: what was there may be anywhere."""
+NEUTRAL = 128
+"""U and V of what has no colour."""
 GAIN_LIMITS = (0.5, 2.0)
 """How much brighter or darker than the background the whole frame may be and still be compared with it."""
 
@@ -125,6 +129,11 @@ class Geometry:
         return min(1.0, (4 * column + 1) / width), min(1.0, (4 * row + 1) / height)
 
     @property
+    def flat(self) -> int:
+        """Bytes of a frame with its colours."""
+        return math.prod(self.working) + 2 * math.prod(self.half)
+
+    @property
     def cells(self) -> tuple[int, int]:
         """(rows, columns) of the windows' middles."""
         width, height = self.half
@@ -142,8 +151,23 @@ class Prepared:
 
     grey: np.ndarray
     geometry: Geometry
+    chroma: np.ndarray | None = None
+    """U and V on the half grid, (2, h, w) uint8, where a type looks at colours."""
     found: "list[tuple[Earlier, Motion | None]]" = field(default_factory=list, compare=False, repr=False)
     """The last motion that was found in it: types that look at one frame side by side find it once."""
+
+    def flat(self) -> np.ndarray:
+        """Grey and colours in one array to be kept, (geometry.flat,) uint8; without colours it is as a grey one."""
+        chroma = np.full(2 * math.prod(self.geometry.half), NEUTRAL, np.uint8) if self.chroma is None else self.chroma
+        return np.concatenate([self.grey.ravel(), chroma.ravel()])
+
+    @staticmethod
+    def of_flat(flat: np.ndarray, geometry: Geometry) -> "Prepared":
+        """What `flat` made one of; shares its memory."""
+        width, height = geometry.working
+        half_width, half_height = geometry.half
+        grey, chroma = flat[: width * height], flat[width * height :]
+        return Prepared(grey.reshape(height, width), geometry, chroma.reshape(2, half_height, half_width))
 
 
 def prepare_grey(pixels: np.ndarray, width: int, height: int) -> Prepared:
@@ -159,6 +183,17 @@ def prepare_grey(pixels: np.ndarray, width: int, height: int) -> Prepared:
     if geometry.working == (width, height):
         return Prepared(luma.copy(), geometry)
     return Prepared(cv2.resize(luma, geometry.working, interpolation=cv2.INTER_AREA), geometry)
+
+
+def prepare_colour(pixels: np.ndarray, width: int, height: int) -> Prepared:
+    """As `prepare_grey`, with the colours; a frame that is luma alone has none."""
+    frame = prepare_grey(pixels, width, height)
+    size, rest = (width // 2) * (height // 2), pixels[height:].reshape(-1)
+    if rest.size < 2 * size:
+        return frame
+    planes = [rest[begin : begin + size].reshape(height // 2, width // 2) for begin in (0, size)]
+    half = frame.geometry.half
+    return replace(frame, chroma=np.stack([cv2.resize(one, half, interpolation=cv2.INTER_AREA) for one in planes]))
 
 
 _streams = count()

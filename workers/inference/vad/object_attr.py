@@ -13,7 +13,7 @@ import numpy as np
 from core.errors import StateError
 from workers.inference.vad.base import MAP_LEVELS, NormalityState, Row, VadScore
 from workers.inference.vad.calibration import TailCalibration
-from workers.inference.vad.motion_features import Geometry, Prepared, prepare_grey
+from workers.inference.vad.motion_features import Geometry, Prepared, prepare_colour
 from workers.inference.vad.object_detector import Detector
 from workers.inference.vad.object_features import Backdrop, Box, Memory, ObjectContext, Things
 from workers.inference.vad.object_learning import (
@@ -30,13 +30,14 @@ from workers.inference.vad.state_files import Packed, read_npz, write_npz
 
 __all__ = ["ObjectAttr", "ObjectFrame"]
 
-FORMAT = 3
+FORMAT = 4
 """Version of what `save` writes."""
 SAID_FROM = 1.0
 """-log10 P of an attribute from which it is named."""
 SAID = 2
 """Attributes that are named at most."""
 _PLAIN = ("vad_type", "version", "width", "height", "learned_s", "frames", "phase")
+_BACKDROP = ("background", "above", "chroma", "chroma_above")
 _HABITS = ("mean", "deviation", "ways", "place", "look_mean", "look_scale", "kinds")
 _COMPASS = ("up", "up right", "right", "down right", "down", "down left", "left", "up left")
 
@@ -82,8 +83,8 @@ class ObjectAttr:
         return ObjectContext()
 
     def prepare(self, pixels: np.ndarray, width: int, height: int) -> ObjectFrame:
-        """The luma at working size; raises StateError for frames too small or of another shape."""
-        return self.prepare_from(prepare_grey(pixels, width, height), pixels)
+        """Luma and colours at working size; raises StateError for frames too small or of another shape."""
+        return self.prepare_from(prepare_colour(pixels, width, height), pixels)
 
     def prepare_from(self, motion: Prepared, pixels: np.ndarray | None) -> ObjectFrame:
         """Of a frame that another type looks at too."""
@@ -171,7 +172,7 @@ class ObjectAttr:
     def save(self, state: NormalityState, path: Path) -> None:
         if not isinstance(state, ObjectState):
             raise StateError(f"a state of type {state.vad_type} is not one of {self.name}")
-        arrays: dict[str, Any] = {"background": state.backdrop.background, "above": state.backdrop.above}
+        arrays: dict[str, Any] = {name: getattr(state.backdrop, name) for name in _BACKDROP}
         arrays |= {f"habits.{name}": getattr(state.habits, name) for name in _HABITS}
         for name, tail in zip((*ATTRIBUTES, "frame"), (*state.tails, state.frame_tail), strict=True):
             arrays |= {f"{name}.values": tail.values, f"{name}.levels": tail.levels, f"{name}.slope": tail.slope}
@@ -188,14 +189,15 @@ def _unpack(head: dict[str, Any], stored: dict[str, np.ndarray]) -> ObjectState:
     ]
     state = ObjectState(
         **{name: head[name] for name in _PLAIN},
-        backdrop=Backdrop(stored["background"], stored["above"]),
+        backdrop=Backdrop(**{name: stored[name] for name in _BACKDROP}),
         habits=Habits(**{name: stored[f"habits.{name}"] for name in _HABITS}),
         tails=tuple(tails[:-1]),
         frame_tail=tails[-1],
     )
     width, height = state.geometry.working
-    shapes = {state.backdrop.background.shape, state.backdrop.above.shape}
-    if shapes != {(height, width)} or state.habits.place.shape != grid(state.geometry):
+    half = state.geometry.half[::-1]
+    shapes = [*(getattr(state.backdrop, name).shape for name in _BACKDROP), state.habits.place.shape]
+    if shapes != [(height, width), (height, width), (2, *half), half, grid(state.geometry)]:
         raise ValueError("its arrays do not fit its frame size")
     return state
 

@@ -67,6 +67,10 @@ NEAR = 1.5
 STANDS_OUT, STANDS_OUT_LEAST, STANDS_OUT_MOST = 5.0, 10.0, 18.0
 """What a place usually differs from the background by is noise. A faint thing differs by so many times that, within
 these grey levels; a clear one by the last, as in motion_stats."""
+COLOUR_LEAST, COLOUR_MOST = 6.0, 12.0
+"""The same in levels of U or V."""
+COLOUR_STEP = 4
+"""Every such place of the half grid tells by how much all colours have shifted: a camera finds its white anew."""
 NOISE_AROUND = 9
 """Pixels over which noise is averaged: of each it is known in whole grey levels."""
 FOLLOW_S, ABSORB_S = 60.0, 300.0
@@ -89,19 +93,47 @@ RIGID_NOISE = 4.0
 
 @dataclass(frozen=True, eq=False)
 class Backdrop:
-    """What things are told from, (h, w) uint8 each at working size."""
+    """What things are told from, uint8 each."""
 
     background: np.ndarray
+    """(h, w) grey at working size."""
     above: np.ndarray
-    """Grey levels off the background from which there is something, if only faintly."""
+    """(h, w) grey levels off the background from which there is something, if only faintly."""
+    chroma: np.ndarray
+    """(2, h, w) U and V on the half grid."""
+    chroma_above: np.ndarray
+    """(h, w) levels of either, likewise."""
 
 
-def backdrop_of(background: np.ndarray, samples: Sequence[np.ndarray]) -> Backdrop:
-    """With the noise of `samples`, (h, w) uint8 each, most of which show the background at each place."""
-    middle = len(samples) // 2
-    off = np.stack([background_difference(sample, background) for sample in samples])
-    noise = cv2.blur(np.partition(off, middle, axis=0)[middle].astype(np.float32), (NOISE_AROUND, NOISE_AROUND))
-    return Backdrop(background, np.clip(STANDS_OUT * noise, STANDS_OUT_LEAST, STANDS_OUT_MOST).astype(np.uint8))
+def backdrop_of(background: np.ndarray, samples: Sequence[np.ndarray], geometry: Geometry) -> Backdrop:
+    """With the noise of `samples`, most of which show the background at each place; all from `Prepared.flat`."""
+    still, frames = Prepared.of_flat(background, geometry), [Prepared.of_flat(one, geometry) for one in samples]
+    assert still.chroma is not None
+    grey = [background_difference(one.grey, still.grey) for one in frames]
+    colour = [_colour_difference(one.chroma, still.chroma) for one in frames if one.chroma is not None]
+    return Backdrop(
+        still.grey,
+        _above(grey, NOISE_AROUND, STANDS_OUT_LEAST, STANDS_OUT_MOST),
+        still.chroma,
+        _above(colour, NOISE_AROUND // 2, COLOUR_LEAST, COLOUR_MOST),
+    )
+
+
+def _above(off: list[np.ndarray], around: int, least: float, most: float) -> np.ndarray:
+    """From which difference there is something, where these are usual."""
+    middle = len(off) // 2
+    noise = cv2.blur(np.partition(np.stack(off), middle, axis=0)[middle].astype(np.float32), (around, around))
+    return np.clip(STANDS_OUT * noise, least, most).astype(np.uint8)
+
+
+def _colour_difference(chroma: np.ndarray, still: np.ndarray) -> np.ndarray:
+    """Levels by which U or V lies off `still`, the greater of the two, once all have been shifted to its white: (h, w)
+    uint8 after a mean over 3x3.
+    """
+    few = (slice(None), slice(None, None, COLOUR_STEP), slice(None, None, COLOUR_STEP))
+    shift = np.median(chroma[few].astype(np.int16) - still[few], axis=(1, 2)).tolist()
+    u, v = (cv2.absdiff(now, cv2.add(was, by)) for now, was, by in zip(chroma, still, shift, strict=True))
+    return cv2.blur(cv2.max(u, v), (3, 3))
 
 
 @dataclass(frozen=True)
@@ -186,7 +218,18 @@ class _Blob(NamedTuple):
 class Looker:
     """What one stream shows in front of one background; times go forward but for gaps. Belongs to one thread."""
 
-    __slots__ = ("_at_s", "_followed_s", "_last", "_seen", "_since", "_still", "_tracks", "backdrop", "memory")
+    __slots__ = (
+        "_at_s",
+        "_followed_s",
+        "_last",
+        "_seen",
+        "_since",
+        "_still",
+        "_still_chroma",
+        "_tracks",
+        "backdrop",
+        "memory",
+    )
 
     def __init__(self, backdrop: Backdrop) -> None:
         self.backdrop = backdrop
@@ -194,6 +237,7 @@ class Looker:
         self.memory = Memory()
         """Of how unusual its things were."""
         self._still = backdrop.background.astype(np.float32)
+        self._still_chroma = backdrop.chroma.astype(np.float32)
         self._at_s = self._followed_s = -math.inf
         self._seen: np.ndarray | None = None
         self._tracks: list[_Track] = []
@@ -218,7 +262,7 @@ class Looker:
         still = self._in_place(frame.grey, media_s)
         share = self._stands_out(frame, still)
         mask = (share >= 0.5).astype(np.uint8)
-        self._follow(frame.grey, mask, media_s)
+        self._follow(frame, mask, media_s)
         stay = self._stay(mask, before_s, media_s)
         if boxes is None:
             blobs, labels = _find_blobs(mask)
@@ -250,15 +294,25 @@ class Looker:
         by = np.array([[1, 0, x], [0, 1, y]], np.float32)
         size = self._still.shape[::-1]
         self._still = cv2.warpAffine(self._still, by, size, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
+        by[:, 2] /= 2
+        size = self._still_chroma.shape[:0:-1]
+        for plane in self._still_chroma:
+            plane[:] = cv2.warpAffine(plane, by, size, borderMode=cv2.BORDER_REPLICATE)
         return cv2.convertScaleAbs(self._still)
 
     def _stands_out(self, frame: Prepared, still: np.ndarray) -> np.ndarray:
-        """Share of foreground on the half grid; what is faint counts where nothing clear is beside it."""
+        """Share of foreground on the half grid, by light or colour; what is faint counts where nothing clear is beside
+        it.
+        """
         difference = background_difference(frame.grey, still)
         _, clear = cv2.threshold(difference, STANDS_OUT_MOST, 255, cv2.THRESH_BINARY)
         share = half_share(clear, frame.geometry)
-        beside = cv2.dilate((share >= 0.5).astype(np.uint8), _AROUND)
         faint = half_share(cv2.compare(difference, self.backdrop.above, cv2.CMP_GT), frame.geometry)
+        if frame.chroma is not None:
+            colour = _colour_difference(frame.chroma, cv2.convertScaleAbs(self._still_chroma))
+            share = np.maximum(share, colour > COLOUR_MOST, dtype=np.float32)
+            faint = np.maximum(faint, colour > self.backdrop.chroma_above, dtype=np.float32)
+        beside = cv2.dilate((share >= 0.5).astype(np.uint8), _AROUND)
         faintly = (faint >= 0.5).astype(np.uint8)
         if not (faintly > beside).any():
             return share
@@ -268,8 +322,9 @@ class Looker:
         alone[0] = False
         return np.where(alone[labels], faint, share)
 
-    def _follow(self, grey: np.ndarray, mask: np.ndarray, media_s: float) -> None:
+    def _follow(self, frame: Prepared, mask: np.ndarray, media_s: float) -> None:
         """The slow background: the light of the day, and what stays. Who passes leaves no trace in it."""
+        grey, chroma = frame.grey, frame.chroma
         passed_s = media_s - self._followed_s
         if self._seen is None or self._seen.shape != grey.shape:
             self._seen = grey
@@ -280,7 +335,11 @@ class Looker:
         full = cv2.resize(mask, grey.shape[::-1], interpolation=cv2.INTER_NEAREST)
         rests = np.where(changed < STILL_DIFFERENCE, full, np.uint8(0))
         for constant_s, where in ((FOLLOW_S, 1 - cv2.dilate(full, _BESIDE)), (ABSORB_S, rests)):
-            cv2.accumulateWeighted(grey, self._still, 1.0 - math.exp(-passed_s / constant_s), where)
+            part = 1.0 - math.exp(-passed_s / constant_s)
+            cv2.accumulateWeighted(grey, self._still, part, where)
+            half = cv2.resize(where, mask.shape[::-1], interpolation=cv2.INTER_NEAREST)
+            for now, was in zip(() if chroma is None else chroma, self._still_chroma, strict=False):
+                cv2.accumulateWeighted(now, was, part, half)
 
     def _stay(self, mask: np.ndarray, before_s: float, media_s: float) -> np.ndarray:
         """(rows, columns) seconds for which each place has had something in it; who passes before it makes no break."""

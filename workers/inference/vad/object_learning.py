@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -141,8 +141,20 @@ class ObjectLearner(BackgroundLearner):
                 self._wait(_Waiting(frame, stream, media_s, boxes))
             self._renew_background()
 
+    def unpack(self, head: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+        super().unpack(head, arrays)
+        if self._background is not None and self._geometry is not None:
+            self._backdrop = backdrop_of(self._background, self._samples, self._geometry)
+
+    def _picture(self, frame: Prepared) -> np.ndarray:
+        return frame.flat()
+
+    def _picture_shape(self, geometry: Geometry) -> tuple[int, ...]:
+        return (geometry.flat,)
+
     def _take_waiting(self, waiting: list["_Waiting"], background: np.ndarray) -> None:
-        self._backdrop = backdrop_of(background, self._samples)
+        assert self._geometry is not None
+        self._backdrop = backdrop_of(background, self._samples, self._geometry)
         for frame in _look_at(waiting, self._backdrop):
             self._take(frame)
 
@@ -150,24 +162,18 @@ class ObjectLearner(BackgroundLearner):
         return len(taken.values)
 
     def _pack_taken(self, taken: list[_Frame]) -> dict[str, np.ndarray]:
-        packed = {
+        return {
             **join("values", [one.values for one in taken], np.zeros((0, _HEAD + LOOK), np.float16)),
             "tracks": np.concatenate([np.zeros(0, np.int64), *(one.tracks for one in taken)]),
             "media_s": np.array([one.media_s for one in taken], np.float64),
             "streams": np.array([one.stream for one in taken], np.int64),
         }
-        return packed | ({"above": self._backdrop.above} if self._backdrop else {})
 
     def _unpack_taken(self, arrays: Mapping[str, np.ndarray]) -> list[_Frame]:
         values = split("values", arrays)
         tracks = split("tracks", {"tracks": arrays["tracks"], "tracks.lengths": arrays["values.lengths"]})
         if arrays["values"].dtype != np.float16 or arrays["values"].shape[1:] != (_HEAD + LOOK,):
             raise ValueError("its things are of another kind")
-        if "background" in arrays:
-            background, above = arrays["background"], arrays["above"]
-            if above.shape != background.shape:
-                raise ValueError("its pictures do not fit each other")
-            self._backdrop = Backdrop(background, above)
         streams, times = earlier_streams(arrays["streams"]), arrays["media_s"].tolist()
         return [_Frame(*one) for one in zip(streams, times, tracks, values, strict=True)]
 
@@ -387,7 +393,7 @@ def frame_value(levels: np.ndarray) -> np.ndarray:
 
 def fit_objects(name: str, seen: _Snapshot, version: int, armed_s: float) -> ObjectState:
     """Habits of all footage; tails on each block of time as the other blocks judge it."""
-    backdrop = backdrop_of(median_of(seen.samples), seen.samples)
+    backdrop = backdrop_of(median_of(seen.samples), seen.samples, seen.geometry)
     frames = seen.taken + list(_look_at(seen.waiting, backdrop))
     frames.sort(key=lambda frame: frame.stream)  # stable: each stream stays in the order of time
     shape = grid(seen.geometry)
