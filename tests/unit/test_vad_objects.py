@@ -110,7 +110,19 @@ def test_something_left_behind_is_named_by_how_long_it_stays_and_in_the_end_belo
     assert found[1498.0].score < 1.0
 
 
-def watched(seconds, figures):
+def coloured(t, figures, white=(128, 128)):
+    """As `draw`, of figures (x, foot, picture, (u, v))."""
+    frame = draw(t, [one[:3] for one in figures])
+    u, v = frame[HEIGHT:].reshape(2, HEIGHT // 2, WIDTH // 2)
+    u[:], v[:] = white
+    for x, foot, picture, colour in figures:
+        h, w = (side // 2 for side in picture.shape)
+        box = (slice(foot // 2 - h, foot // 2), slice(max(0, round(x / 2 - w / 2)), max(0, round(x / 2 + w / 2))))
+        u[box], v[box] = colour
+    return frame
+
+
+def watched(seconds, figures, draw=draw):
     """What a new looker finds in each frame, and the looker."""
     empty = [prepare_colour(draw(t, []), WIDTH, HEIGHT).flat() for t in np.arange(0.0, 4.0, 0.2)]
     backdrop = backdrop_of(np.median(empty, axis=0).astype(np.uint8), empty, Geometry(WIDTH, HEIGHT))
@@ -131,6 +143,33 @@ def test_what_hardly_differs_from_the_ground_is_seen_but_adds_nothing_to_what_do
     alone, _ = watched(2.0, lambda t: [(160, 120, TEXTURE)])
     assert [len(things) for things in found[5:]] == [len(things) for things in alone[5:]]
     assert abs(found[-1].size[0] - alone[-1].size[0]) < 0.01
+
+
+def test_what_differs_from_the_ground_in_colour_alone_is_seen_and_another_white_of_the_camera_is_nothing():
+    same = GROUND[86:120, 151:169]
+    found, looker = watched(3.0, lambda t: [(160, 120, same, (150, 110))] if t >= 1 else [], draw=coloured)
+    assert [len(things) for things in found[5:10] + found[11:]] == [0] * 5 + [1] * 19
+    left, top, right, bottom = found[-1].box[0] * (WIDTH, HEIGHT, WIDTH, HEIGHT)
+    assert abs(left - 151) <= 4
+    assert abs(right - 169) <= 4
+    assert abs(top - 86) <= 4
+    assert abs(bottom - 120) <= 4
+    motion = MotionContext()
+    for t in (3.0, 3.1, 3.2, 3.3, 3.4):
+        frame = prepare_colour(coloured(t, [], white=(138, 120)), WIDTH, HEIGHT)
+        things = looker.look(frame, motion.push(frame, t), t)
+    assert len(things) == 0
+
+
+@pytest.mark.parametrize("way", [1, -1])
+def test_two_who_meet_stop_and_go_on_or_turn_back_are_told_by_their_colours(way):
+    def meet(t):
+        x = 30 * min(t, 3.0) + way * 30 * max(0.0, t - 5.0)
+        return [(30 + x, 120, TEXTURE, (170, 110)), (210 - x, 120, TEXTURE, (90, 150))]
+
+    found, _ = watched(8.0, meet, draw=coloured)
+    before, after = found[12], found[-1]
+    assert list(before.track[np.argsort(before.x)])[::-way] == list(after.track[np.argsort(after.x)])
 
 
 def test_two_who_cross_stay_two_though_they_are_one_blob_for_a_while():

@@ -62,6 +62,11 @@ OWN_REACH = 1.3
 OWN_LEAST, OWN_MOST = 0.3, 0.9
 """Shares of a thing's area and of a joined blob's: where less is left of it, it is hidden; one that is larger is the
 blob."""
+UNLIKE, UNLIKE_COLOUR, ALIEN_COLOUR = 0.4, 1.0, 30.0
+"""What a blob of e times a track's area, and one of quite another colour, are farther away by, in own heights; and from
+which difference of U and V on it is quite another.
+"""
+COLOUR_FRAMES = 20
 NEAR = 1.5
 """Own heights within which something is still where it was."""
 STANDS_OUT, STANDS_OUT_LEAST, STANDS_OUT_MOST = 5.0, 10.0, 18.0
@@ -180,10 +185,13 @@ class _Track:
     area: float
     vx: float
     vy: float
+    colour: complex
+    """Mean U and V of its last COLOUR_FRAMES or so; NaN where there are none."""
     began_s: float
     anchor: tuple[float, float]
     anchor_s: float
     change: float = math.nan
+    coloured: int = 0
     weight: float = 0.0
     lately: np.ndarray = field(default_factory=lambda: np.zeros(3 + LOOK, np.float32))
 
@@ -266,7 +274,7 @@ class Looker:
         stay = self._stay(mask, before_s, media_s)
         if boxes is None:
             blobs, labels = _find_blobs(mask)
-            blobs = self._tell_apart(blobs, labels, frame.geometry, media_s)
+            blobs = self._tell_apart(blobs, labels, frame, media_s)
         else:
             blobs, labels = _to_blobs(boxes, frame.geometry), np.zeros(mask.shape, np.int32)
         if not blobs:
@@ -361,20 +369,24 @@ class Looker:
         motion: Motion,
         ways: np.ndarray,
         earlier: Earlier,
-    ) -> tuple[float, float, float, float, np.ndarray]:
-        """Both parts of its velocity, its speed, what changes in it, its look; `weights` are its own of its box."""
+    ) -> tuple[float, float, float, complex, float, np.ndarray]:
+        """Both parts of its velocity, its speed, colour, what changes in it, its look; `weights` are its own of its
+        box.
+        """
         whole = float(weights.sum()) + 1e-6
         vx, vy = (float(v) for v in np.einsum("ij,ijk->k", weights, motion.velocity[blob.part]) / whole)
         speed = math.sqrt(max(float((weights * motion.squared[blob.part]).sum()) / whole, 0.0))
         look = cv2.resize(ways[blob.part] * weights[..., None], (COLUMNS, ROWS), interpolation=cv2.INTER_AREA).ravel()
         change = math.nan if blob.is_part else _change(blob, frame, still, weights, (vx, vy), earlier)
-        return vx, vy, speed, change, look / float(look.sum() + 1e-6)
+        colour = complex(math.nan, math.nan)
+        if frame.chroma is not None:
+            u, v = (float((weights * plane[blob.part]).sum()) / whole for plane in frame.chroma)
+            colour = complex(u, v)
+        return vx, vy, speed, colour, change, look / float(look.sum() + 1e-6)
 
-    def _tell_apart(
-        self, blobs: Sequence[_Blob], labels: np.ndarray, geometry: Geometry, media_s: float
-    ) -> list[_Blob]:
+    def _tell_apart(self, blobs: Sequence[_Blob], labels: np.ndarray, frame: Prepared, media_s: float) -> list[_Blob]:
         """A blob in which several things are expected becomes their parts of it, in `labels` too."""
-        unit, found = geometry.half[1], list[_Blob]()
+        unit, found = frame.geometry.half[1], list[_Blob]()
         next_label = len(blobs) + 1 + int(labels.max(initial=0))
         tracks = [one for one in self._tracks if media_s - one.seen_s <= LOST_S and one.seen_s - one.began_s >= APART_S]
         for blob in blobs:
@@ -385,7 +397,7 @@ class Looker:
                 inside = 0 <= x - blob.left < blob.width and 0 <= y - blob.top < blob.height
                 if inside and track.area < OWN_MOST * blob.area:
                     expected.append(_Expected(track, x, y))
-            parts = _parts_of(blob, expected, labels, next_label) if len(expected) > 1 else []
+            parts = _parts_of(blob, expected, labels, frame.chroma, next_label) if len(expected) > 1 else []
             next_label += len(parts)
             found += parts or [blob]
         return found
@@ -404,8 +416,7 @@ class Looker:
             for index, one in enumerate(found):
                 away = math.hypot(one.x - at_x, one.y - at_y)
                 if away < reach:
-                    unlike = abs(math.log(one.blob.area / track.area))
-                    pairs.append((away / max(track.height, 4.0) + 0.4 * unlike, number, index))
+                    pairs.append((away / max(track.height, 4.0) + _unlikeness(track, one), number, index))
         known = {index: self._tracks[number] for number, index in pair_surest_first(pairs)}
         made = [_advance(known.get(index), one, stay, media_s) for index, one in enumerate(found)]
         kept = {id(track) for track in known.values()}
@@ -416,6 +427,13 @@ class Looker:
         ]
         self._tracks = ([track for track, _ in made] + lost)[: 2 * MOST_THINGS]
         return _things([(one, *pair) for one, pair in zip(found, made, strict=True)], geometry)
+
+
+def _unlikeness(track: _Track, one: "_Measured") -> float:
+    """By size and colour, in own heights that it might be away as well."""
+    larger = UNLIKE * abs(math.log(one.blob.area / track.area))
+    off = abs(one.colour - track.colour) / ALIEN_COLOUR
+    return larger if math.isnan(off) else larger + UNLIKE_COLOUR * min(off, 1.0)
 
 
 def _displaced(grey: np.ndarray, still: np.ndarray) -> tuple[int, int]:
@@ -473,6 +491,8 @@ class _Measured(NamedTuple):
     vx: float
     vy: float
     speed: float
+    colour: complex
+    """Mean U and V; NaN where there are none."""
     change: float
     look: np.ndarray
 
@@ -499,6 +519,7 @@ def _advance(track: _Track | None, one: _Measured, stay: np.ndarray, media_s: fl
             blob.area,
             0.0,
             0.0,
+            one.colour,
             media_s,
             (one.x, one.y),
             media_s,
@@ -510,6 +531,9 @@ def _advance(track: _Track | None, one: _Measured, stay: np.ndarray, media_s: fl
         # what is one blob now was two, or the other way round: what was averaged was of something else
         kept = 0.0
         track.area, track.width, track.height = blob.area, blob.width, blob.height
+    elif not blob.is_part:
+        track.coloured = min(track.coloured + 1, COLOUR_FRAMES)
+        track.colour += (one.colour - track.colour) / track.coloured
     fresh = 1.0 - kept
     now = np.concatenate([[one.vx, one.vy, one.speed], one.look]).astype(np.float32)
     if blob.is_part and kept:
@@ -540,16 +564,26 @@ class _Expected(NamedTuple):
     y: float
 
 
-def _parts_of(blob: _Blob, expected: Sequence[_Expected], labels: np.ndarray, next_label: int) -> list[_Blob]:
-    """Each pixel to the thing whose expected box it lies in most, or to none; [] where one of them at most is seen."""
+def _parts_of(
+    blob: _Blob, expected: Sequence[_Expected], labels: np.ndarray, chroma: np.ndarray | None, next_label: int
+) -> list[_Blob]:
+    """Each pixel to the thing whose expected box it lies in most and whose colour it has, or to none; [] where one of
+    them at most is seen.
+    """
     box = labels[blob.part]
     ys, xs = np.nonzero(box == blob.label)
+    colours = np.full(len(xs), np.nan + 0j)
+    if chroma is not None:
+        u, v = (plane[blob.part][ys, xs] for plane in chroma)
+        colours = u + 1j * v
     nearest = np.zeros(0, int)
     while len(expected) > 1:
         aside = [np.abs(xs + blob.left + 0.5 - one.x) / max(one.track.width / 2, 1.0) for one in expected]
         upright = [np.abs(ys + blob.top + 0.5 - one.y) / max(one.track.height / 2, 1.0) for one in expected]
         away = np.maximum(aside, upright)
-        nearest = np.where(away.min(axis=0) <= OWN_REACH, away.argmin(axis=0), -1)
+        alien = [np.nan_to_num(np.abs(colours - one.track.colour) / ALIEN_COLOUR) for one in expected]
+        nearest = (away + UNLIKE_COLOUR * np.minimum(alien, 1.0)).argmin(axis=0)
+        nearest[away[nearest, np.arange(len(xs))] > OWN_REACH] = -1
         areas = np.bincount(nearest + 1, minlength=len(expected) + 1)[1:]
         seen = [one for one, area in zip(expected, areas, strict=True) if area >= OWN_LEAST * one.track.area]
         if len(seen) == len(expected):
