@@ -115,6 +115,17 @@ def test_a_shadow_takes_over_where_the_scene_has_changed():
     assert drift.promoted == 1
 
 
+def test_what_bursts_cannot_show_is_taken_from_the_state_in_use():
+    class Heir(Model):
+        def inherit(self, made, used):
+            assert made.usual == pytest.approx(USUAL, rel=0.2)
+            return used
+
+    drift = Drift(Heir(), every_s=3 * 3600, shift_a_day=12, armed_s=60)
+    assert watch(drift, state(USUAL / 1.6), 5, 1.0) == []
+    assert "no better" in drift.why
+
+
 def test_a_shadow_that_is_no_better_is_refused():
     drift = new_drift()
     assert watch(drift, state(USUAL), 5, 1.0) == []

@@ -11,7 +11,7 @@ from tests.onnx_file import write_detector
 from workers.inference.vad import Row, VadScore, create_model
 from workers.inference.vad.motion_features import Geometry, MotionContext, prepare_colour
 from workers.inference.vad.object_features import Looker, Memory, backdrop_of
-from workers.inference.vad.object_learning import ATTRIBUTES
+from workers.inference.vad.object_learning import ATTRIBUTES, whole_levels
 
 WIDTH, HEIGHT = 320, 240
 FPS = 10.0
@@ -96,6 +96,30 @@ def test_what_is_unusual_scores_high_and_is_named(model, walking, what, reason, 
     height, reasons = said(play(model, 10, figures, state=walking, start=0.0))
     assert height > 2.0, what
     assert reason in reasons
+
+
+def test_what_goes_on_for_a_while_is_more_unusual_than_the_same_for_a_moment(walking):
+    memory, tracks = Memory(), np.array([7])
+    some = np.zeros((1, len(ATTRIBUTES)))
+    some[0, ATTRIBUTES.index("way")] = 2.5
+    levels = [float(whole_levels(walking, some, memory, tracks, t)[0]) for t in np.arange(0.0, 20.0, 0.1)]
+    assert levels[-1] > levels[0] + 0.3
+    other = float(whole_levels(walking, some, memory, np.array([8]), 20.0)[0])
+    assert other == pytest.approx(levels[0])
+
+
+def test_what_was_learned_in_bursts_keeps_how_long_things_stay_of_the_state_in_use(model, walking):
+    learner = model.new_learner()
+    for n in range(12):
+        play(model, 4, lambda t: walkers(t % 40), learner=learner, start=40.0 * n)
+    shadow = model.fit(learner, 2, 60.0)
+    assert not np.array_equal(shadow.habits.mean[3], walking.habits.mean[3])
+    kept = model.inherit(shadow, walking)
+    assert np.array_equal(kept.habits.mean[3], walking.habits.mean[3])
+    assert kept.lasting_tail is walking.lasting_tail
+    assert kept.tails[ATTRIBUTES.index("stay")] is walking.tails[ATTRIBUTES.index("stay")]
+    assert np.array_equal(kept.habits.mean[0], shadow.habits.mean[0])
+    assert kept.backdrop is shadow.backdrop
 
 
 def test_something_left_behind_is_named_by_how_long_it_stays_and_in_the_end_belongs_to_the_scene(model, walking):

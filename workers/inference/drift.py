@@ -15,7 +15,7 @@ import numpy as np
 import structlog
 
 from core.errors import StateError
-from workers.inference.vad.base import Learner, NormalityState, Row, VadModel
+from workers.inference.vad.base import Inheriting, Learner, NormalityState, Row, VadModel
 
 __all__ = ["Burst", "Drift", "Looked", "Memory", "Trial", "decide"]
 
@@ -157,11 +157,12 @@ class Drift:
                 return None
             self._tried_s = self._watched_s
             try:
-                self._shadow = self._model.fit(self._older, 0, self._armed_s)
+                shadow = self._model.fit(self._older, 0, self._armed_s)
             except StateError as error:
                 self.refused += 1
                 self.why = str(error)
                 return None
+            self._shadow = self._model.inherit(shadow, used) if isinstance(self._model, Inheriting) else shadow
             self._trial, self._due = [], True
             self._contexts = tuple(self._model.new_context() for _ in range(4))
             return None

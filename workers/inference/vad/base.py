@@ -9,7 +9,17 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import msgspec
 import numpy as np
 
-__all__ = ["MAP_LEVELS", "Corrigible", "Learner", "NormalityState", "Phase", "Row", "VadModel", "VadScore"]
+__all__ = [
+    "MAP_LEVELS",
+    "Corrigible",
+    "Inheriting",
+    "Learner",
+    "NormalityState",
+    "Phase",
+    "Row",
+    "VadModel",
+    "VadScore",
+]
 
 Phase = Literal["provisional", "armed"]
 
@@ -151,6 +161,15 @@ class VadModel(Protocol):
 
     def load(self, path: Path) -> NormalityState:
         """Raises StateError: no such file, broken, another type, another version of the format."""
+        ...
+
+
+@runtime_checkable
+class Inheriting(Protocol):
+    """What a type may offer besides: some of what its states know takes longer to see than footage in bursts shows."""
+
+    def inherit(self, state: NormalityState, used: NormalityState) -> NormalityState:
+        """`state`, learned from bursts, with what only `used` can know, which learned from whole footage."""
         ...
 
 

@@ -7,7 +7,7 @@ import threading
 import zipfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from core.errors import StateError
-from workers.inference.vad.base import MAP_LEVELS, NormalityState, Row, VadModel, VadScore
+from workers.inference.vad.base import MAP_LEVELS, Inheriting, NormalityState, Row, VadModel, VadScore
 from workers.inference.vad.calibration import TailCalibration, fit_tail
 from workers.inference.vad.motion_features import RESET_GAP_S, Geometry, Prepared, prepare_colour
 from workers.inference.vad.motion_learning import clusters
@@ -25,7 +25,7 @@ __all__ = ["Fused", "FusedLearner", "FusedState"]
 
 FORMAT = 2
 PIECE, MOST_PIECES = 48, 10
-"""Frames of a piece of footage that is kept to see how the parts go together, and how many: 52 MB."""
+"""Frames of a piece of footage that is kept to see how the parts go together, and how many: 62 MB."""
 PIECE_STEP_S = 0.09
 WARM_UP = 12
 """First frames of a piece, in which the parts have no history yet."""
@@ -238,6 +238,15 @@ class Fused:
     def fit(self, learner: FusedLearner, version: int, armed_s: float) -> FusedState:
         """As long as its slowest part; raises StateError as they do."""
         return self._fused([part.fit(one, version, armed_s) for part, one in self._with(learner)], learner)
+
+    def inherit(self, state: NormalityState, used: NormalityState) -> NormalityState:
+        if not isinstance(state, FusedState) or not isinstance(used, FusedState):
+            return state
+        parts = tuple(
+            part.inherit(own, other) if isinstance(part, Inheriting) and own and other else own
+            for part, own, other in zip(self._parts, state.parts, used.parts, strict=True)
+        )
+        return replace(state, parts=parts)
 
     def fit_provisional(self, learner: FusedLearner) -> FusedState:
         """Without the parts that train."""

@@ -22,9 +22,10 @@ from workers.inference.vad.object_learning import (
     ObjectLearner,
     ObjectState,
     fit_objects,
-    frame_value,
     grid,
     thing_levels,
+    whole_levels,
+    with_stays_of,
 )
 from workers.inference.vad.state_files import Packed, read_npz, write_npz
 
@@ -39,6 +40,7 @@ SAID = 2
 _PLAIN = ("vad_type", "version", "width", "height", "learned_s", "frames", "phase")
 _BACKDROP = ("background", "above", "chroma", "chroma_above")
 _HABITS = ("mean", "deviation", "ways", "place", "look_mean", "look_scale", "kinds")
+_TAILS = (*ATTRIBUTES, "moment", "lasting", "frame")
 _COMPASS = ("up", "up right", "right", "down right", "down", "down left", "left", "up left")
 
 
@@ -166,6 +168,11 @@ class ObjectAttr:
     def fit_provisional(self, learner: ObjectLearner) -> ObjectState:
         return self.fit(learner, 0, float("inf"))
 
+    def inherit(self, state: NormalityState, used: NormalityState) -> NormalityState:
+        if isinstance(state, ObjectState) and isinstance(used, ObjectState) and state.geometry == used.geometry:
+            return with_stays_of(state, used)
+        return state
+
     def close(self) -> None:
         """Nothing goes on by itself here."""
 
@@ -174,7 +181,8 @@ class ObjectAttr:
             raise StateError(f"a state of type {state.vad_type} is not one of {self.name}")
         arrays: dict[str, Any] = {name: getattr(state.backdrop, name) for name in _BACKDROP}
         arrays |= {f"habits.{name}": getattr(state.habits, name) for name in _HABITS}
-        for name, tail in zip((*ATTRIBUTES, "frame"), (*state.tails, state.frame_tail), strict=True):
+        tails = (*state.tails, state.moment_tail, state.lasting_tail, state.frame_tail)
+        for name, tail in zip(_TAILS, tails, strict=True):
             arrays |= {f"{name}.values": tail.values, f"{name}.levels": tail.levels, f"{name}.slope": tail.slope}
         write_npz(path, FORMAT, {name: getattr(state, name) for name in _PLAIN}, arrays)
 
@@ -185,13 +193,15 @@ class ObjectAttr:
 def _unpack(head: dict[str, Any], stored: dict[str, np.ndarray]) -> ObjectState:
     tails = [
         TailCalibration(stored[f"{name}.values"], stored[f"{name}.levels"], float(stored[f"{name}.slope"]))
-        for name in (*ATTRIBUTES, "frame")
+        for name in _TAILS
     ]
     state = ObjectState(
         **{name: head[name] for name in _PLAIN},
         backdrop=Backdrop(**{name: stored[name] for name in _BACKDROP}),
         habits=Habits(**{name: stored[f"habits.{name}"] for name in _HABITS}),
-        tails=tuple(tails[:-1]),
+        tails=tuple(tails[:-3]),
+        moment_tail=tails[-3],
+        lasting_tail=tails[-2],
         frame_tail=tails[-1],
     )
     width, height = state.geometry.working
@@ -220,12 +230,11 @@ def _score(state: ObjectState, things: Things, memory: Memory, media_s: float) -
     if not len(things):
         return VadScore(float(state.frame_tail.level(0.0)), 0.5, 0.5, levels.astype(np.uint8), "")
     each = thing_levels(state, things, memory, media_s)
-    values = frame_value(each)
-    whole = state.frame_tail.level(values)
-    for index in np.argsort(values):
+    whole = whole_levels(state, each, memory, things.track, media_s)
+    for index in np.argsort(whole):
         x0, y0, x1, y1 = (int(side) for side in np.round(things.box[index] * (columns, rows, columns, rows)))
         levels[y0 : max(y0 + 1, y1), x0 : max(x0 + 1, x1)] = whole[index]
-    peak = int(np.argmax(values))
+    peak = int(np.argmax(whole))
     left, top, right, bottom = (float(side) for side in things.box[peak])
     return VadScore(
         float(whole[peak]),

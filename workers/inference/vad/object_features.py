@@ -42,6 +42,8 @@ LOST_S, HIDDEN_S = 1.2, 4.0
 """A track that was not seen for so long has ended; where something is where it was seen last, it may be behind that."""
 AGAIN_S = 1.0
 """Time constant of how unusual a thing is, along its track. Chosen on demo scenes: 0 0.854, 1 s 0.865, 2 s 0.859."""
+LASTING_S = 8.0
+"""Time constant of what a thing has been like for a while: a moment hardly counts there, what goes on does."""
 FIRST_S = 0.1
 """That what is seen of a new track counts for."""
 GAP_S = 3.0
@@ -460,13 +462,14 @@ def _behind(track: _Track, found: Sequence["_Measured"]) -> bool:
 
 class Memory:
     """What was found of each track of one stream, averaged over AGAIN_S: what is a little unusual again and again is
-    more so than what is for a moment.
+    more so than what is for a moment. Of each as a whole, what it was like over LASTING_S too.
     """
 
-    __slots__ = ("_tracks",)
+    __slots__ = ("_lasting", "_tracks")
 
     def __init__(self) -> None:
         self._tracks: dict[int, tuple[float, float, np.ndarray]] = {}
+        self._lasting: dict[int, tuple[float, float]] = {}
 
     def carry(self, tracks: np.ndarray, media_s: float, now: np.ndarray) -> np.ndarray:
         """(N, K) averages along (N,) tracks from (N, K) of what is found now. NaN, where that is not known, counts as
@@ -483,6 +486,20 @@ class Memory:
             total = total * kept + (1.0 - kept) * found[index]
             self._tracks[number] = media_s, weight, total
             found[index] = total / max(weight, 1e-6)
+        return found
+
+    def lasting(self, tracks: np.ndarray, media_s: float, now: np.ndarray) -> np.ndarray:
+        """(N,) averages along (N,) tracks from (N,) of what is found now. What was before a track counts as 0, so that
+        only what goes on comes near to what it is at each moment.
+        """
+        for number in [number for number, (at_s, _) in self._lasting.items() if media_s - at_s > HIDDEN_S]:
+            del self._lasting[number]
+        found = np.empty(len(now))
+        for index, number in enumerate(tracks.tolist()):
+            at_s, average = self._lasting.get(number, (media_s - FIRST_S, 0.0))
+            kept = math.exp(min(0.0, at_s - media_s) / LASTING_S)
+            found[index] = average * kept + (1.0 - kept) * float(now[index])
+            self._lasting[number] = media_s, float(found[index])
         return found
 
 

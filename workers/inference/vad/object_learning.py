@@ -1,7 +1,7 @@
 """What things usually are like at each place of a scene, learned in bounded memory, and how unusual one is there."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,18 @@ from workers.inference.vad.motion_learning import clusters
 from workers.inference.vad.object_features import LOOK, Backdrop, Box, Memory, ObjectContext, Things, backdrop_of
 from workers.inference.vad.state_files import join, split
 
-__all__ = ["ATTRIBUTES", "Habits", "ObjectLearner", "ObjectState", "fit_objects", "frame_value", "grid", "thing_levels"]
+__all__ = [
+    "ATTRIBUTES",
+    "Habits",
+    "ObjectLearner",
+    "ObjectState",
+    "fit_objects",
+    "frame_value",
+    "grid",
+    "thing_levels",
+    "whole_levels",
+    "with_stays_of",
+]
 
 ATTRIBUTES = ("speed", "way", "size", "shape", "place", "stay", "change", "look", "kind")
 """What is judged of a thing, each by itself, in the order of all arrays of them."""
@@ -77,7 +88,12 @@ class ObjectState(NormalityState):
     habits: Habits
     tails: tuple[TailCalibration, ...]
     """One per attribute."""
+    moment_tail: TailCalibration
+    """Of the most unusual thing of a frame, as it is now."""
+    lasting_tail: TailCalibration
+    """Of the one that was most unusual for a while."""
     frame_tail: TailCalibration
+    """Of the greater of both levels."""
 
     @property
     def geometry(self) -> Geometry:
@@ -391,6 +407,25 @@ def frame_value(levels: np.ndarray) -> np.ndarray:
     return np.maximum(levels - COUNTS_FROM, 0.0).sum(axis=1)
 
 
+def whole_levels(
+    state: ObjectState, levels: np.ndarray, memory: Memory, tracks: np.ndarray, media_s: float
+) -> np.ndarray:
+    """(N,) -log10 P of each thing, now or for a while, from its attributes' levels."""
+    values = frame_value(levels)
+    lasting = state.lasting_tail.level(memory.lasting(tracks, media_s, values))
+    return state.frame_tail.level(np.maximum(state.moment_tail.level(values), lasting))
+
+
+def with_stays_of(state: ObjectState, other: ObjectState) -> ObjectState:
+    """How long things stay, and go on, as `other` knows it: footage in bursts of seconds does not show that."""
+    stay, known = _GAUSSIAN.index("stay"), ATTRIBUTES.index("stay")
+    mean, deviation = state.habits.mean.copy(), state.habits.deviation.copy()
+    mean[stay], deviation[stay] = other.habits.mean[stay], other.habits.deviation[stay]
+    tails = (*state.tails[:known], other.tails[known], *state.tails[known + 1 :])
+    habits = replace(state.habits, mean=mean, deviation=deviation)
+    return replace(state, habits=habits, tails=tails, lasting_tail=other.lasting_tail)
+
+
 def fit_objects(name: str, seen: _Snapshot, version: int, armed_s: float) -> ObjectState:
     """Habits of all footage; tails on each block of time as the other blocks judge it."""
     backdrop = backdrop_of(median_of(seen.samples), seen.samples, seen.geometry)
@@ -414,10 +449,12 @@ def fit_objects(name: str, seen: _Snapshot, version: int, armed_s: float) -> Obj
     step = -(-len(unusual) // MOST_CALIBRATED) if len(unusual) else 1
     tails = tuple(_tail(column[::step], independent) for column in unusual.T)
     lengths = [len(frame.values) for frame in frames]
-    values = frame_value(_levels(tails, unusual))
-    most = np.array([part.max(initial=0.0) for part in np.split(values, np.cumsum(lengths)[:-1])])
+    values = np.split(frame_value(_levels(tails, unusual)), np.cumsum(lengths)[:-1])
+    now = np.array([part.max(initial=0.0) for part in values])
+    for_a_while = _lasting(frames, values)
+    moment_tail, lasting_tail = _tail(now, independent), _tail(for_a_while, independent)
     phase: Phase = "armed" if seen.learned_s >= armed_s else "provisional"
-    frame_tail = _tail(most, independent)
+    frame_tail = _tail(np.maximum(moment_tail.level(now), lasting_tail.level(for_a_while)), independent)
     if phase == "provisional":
         # in ten seconds all may go one way: whoever comes the other way then is new, and yet nothing unusual
         frame_tail = frame_tail.cautious(independent)
@@ -432,6 +469,8 @@ def fit_objects(name: str, seen: _Snapshot, version: int, armed_s: float) -> Obj
         backdrop=backdrop,
         habits=_habits(total, shape),
         tails=tails,
+        moment_tail=moment_tail,
+        lasting_tail=lasting_tail,
         frame_tail=frame_tail,
     )
 
@@ -445,6 +484,16 @@ def _as_scored(frames: Sequence[_Frame], deviations: np.ndarray) -> np.ndarray:
         rows = slice(begin, begin + len(frame.values))
         found[rows], begin = _carried(memory, frame.tracks, frame.media_s, deviations[rows]), rows.stop
     return _one_sided(found)
+
+
+def _lasting(frames: Sequence[_Frame], values: Sequence[np.ndarray]) -> np.ndarray:
+    """(N,) of each frame the most that a thing was for a while, stream by stream."""
+    found, stream, memory = np.zeros(len(frames)), -1, Memory()
+    for index, (frame, now) in enumerate(zip(frames, values, strict=True)):
+        if frame.stream != stream:
+            stream, memory = frame.stream, Memory()
+        found[index] = memory.lasting(frame.tracks, frame.media_s, now).max(initial=0.0)
+    return found
 
 
 def _tail(values: np.ndarray, independent: float) -> TailCalibration:
