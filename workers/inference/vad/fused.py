@@ -25,7 +25,7 @@ __all__ = ["Fused", "FusedLearner", "FusedState"]
 
 FORMAT = 2
 PIECE, MOST_PIECES = 48, 10
-"""Frames of a piece of footage that is kept to see how the parts go together, and how many: 62 MB."""
+"""Frames of a piece of footage that is kept to see how the parts go together, and how many: 72 MB."""
 PIECE_STEP_S = 0.09
 WARM_UP = 12
 """First frames of a piece, in which the parts have no history yet."""
