@@ -185,6 +185,19 @@ def test_what_differs_from_the_ground_in_colour_alone_is_seen_and_another_white_
     assert len(things) == 0
 
 
+def test_how_fast_something_of_the_grounds_grey_goes_is_told_by_where_it_was():
+    def grey_runner(t):
+        x = 20 + 90 * t
+        there = GROUND[86:120, max(0, round(x) - 9) : round(x) + 9]
+        return [(x, 120, there, (170, 100))] if there.shape[1] == 18 else []
+
+    found, _ = watched(3.2, grey_runner, draw=coloured)
+    fastest = max(float(things.speed.max(initial=0.0)) for things in found if things is not None)
+    assert fastest > 0.7 * 90 / HEIGHT
+    [going] = [things.velocity[0] for things in found[20:21]]
+    assert going[0] > 0.5 * 90 / HEIGHT
+
+
 @pytest.mark.parametrize("way", [1, -1])
 def test_two_who_meet_stop_and_go_on_or_turn_back_are_told_by_their_colours(way):
     def meet(t):

@@ -8,7 +8,7 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import count, product
+from itertools import count, pairwise, product
 from typing import NamedTuple
 
 import cv2
@@ -69,6 +69,12 @@ UNLIKE, UNLIKE_COLOUR, ALIEN_COLOUR = 0.4, 1.0, 30.0
 which difference of U and V on it is quite another.
 """
 COLOUR_FRAMES = 20
+PATH_S, LEAST_PATH = 0.65, 4
+"""Where a thing was lately tells how fast it goes: so long ago at most, in so many pictures at least."""
+BLIND, BLIND_SPEED = 1.5, 0.08
+"""Flow is blind to a thing that goes so many times as fast as it says, and so many frame heights a second faster: one
+of the ground's grey, that is told from it by colour.
+"""
 NEAR = 1.5
 """Own heights within which something is still where it was."""
 STANDS_OUT, STANDS_OUT_LEAST, STANDS_OUT_MOST = 5.0, 10.0, 18.0
@@ -194,6 +200,8 @@ class _Track:
     anchor_s: float
     change: float = math.nan
     coloured: int = 0
+    path: deque[tuple[float, float, float]] = field(default_factory=deque)
+    """(media_s, x, y) of the last PATH_S in which it was seen by itself and whole."""
     weight: float = 0.0
     lately: np.ndarray = field(default_factory=lambda: np.zeros(3 + LOOK, np.float32))
 
@@ -420,7 +428,7 @@ class Looker:
                 if away < reach:
                     pairs.append((away / max(track.height, 4.0) + _unlikeness(track, one), number, index))
         known = {index: self._tracks[number] for number, index in pair_surest_first(pairs)}
-        made = [_advance(known.get(index), one, stay, media_s) for index, one in enumerate(found)]
+        made = [_advance(known.get(index), one, stay, unit, media_s) for index, one in enumerate(found)]
         kept = {id(track) for track in known.values()}
         lost = [
             track
@@ -522,7 +530,33 @@ class _Measured(NamedTuple):
         return self.blob.top + self.blob.height / 2
 
 
-def _advance(track: _Track | None, one: _Measured, stay: np.ndarray, media_s: float) -> tuple[_Track, float]:
+def _gone(track: _Track, one: _Measured, unit: int, media_s: float) -> tuple[float, float, float] | None:
+    """Velocity and speed by where the thing was before, where flow is blind to it and it goes steadily; else None.
+
+    `unit` is the frame's height in pixels of the half grid.
+    """
+    path = track.path
+    if one.blob.is_part:
+        path.clear()
+        return None
+    while path and media_s - path[0][0] > PATH_S:
+        path.popleft()
+    path.append((media_s, one.x, one.y))
+    if len(path) < LEAST_PATH:
+        return None
+    steps = [
+        ((x1 - x0) / (t1 - t0) / unit, (y1 - y0) / (t1 - t0) / unit)
+        for (t0, x0, y0), (t1, x1, y1) in pairwise((path[0], path[len(path) // 2], path[-1]))
+    ]
+    (ax, ay), (bx, by) = steps
+    speed = min(math.hypot(ax, ay), math.hypot(bx, by))
+    steady = ax * bx + ay * by > 0.8 * math.hypot(ax, ay) * math.hypot(bx, by)
+    if not steady or speed < max(BLIND * one.speed, one.speed + BLIND_SPEED):
+        return None
+    return (ax + bx) / 2, (ay + by) / 2, speed
+
+
+def _advance(track: _Track | None, one: _Measured, stay: np.ndarray, unit: int, media_s: float) -> tuple[_Track, float]:
     """The track with what is seen now, a new one where there was none; and how long it or its place has stayed."""
     blob = one.blob
     if track is None:
@@ -547,12 +581,14 @@ def _advance(track: _Track | None, one: _Measured, stay: np.ndarray, media_s: fl
     if blob.area > 1.9 * track.area or blob.area < 0.5 * track.area:
         # what is one blob now was two, or the other way round: what was averaged was of something else
         kept = 0.0
+        track.path.clear()
         track.area, track.width, track.height = blob.area, blob.width, blob.height
     elif not blob.is_part:
         track.coloured = min(track.coloured + 1, COLOUR_FRAMES)
         track.colour += (one.colour - track.colour) / track.coloured
     fresh = 1.0 - kept
-    now = np.concatenate([[one.vx, one.vy, one.speed], one.look]).astype(np.float32)
+    vx, vy, speed = _gone(track, one, unit, media_s) or (one.vx, one.vy, one.speed)
+    now = np.concatenate([[vx, vy, speed], one.look]).astype(np.float32)
     if blob.is_part and kept:
         # what others leave to be seen of it has no look
         now[3:] = track.lately[3:] / track.weight
