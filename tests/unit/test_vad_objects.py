@@ -185,6 +185,26 @@ def test_what_differs_from_the_ground_in_colour_alone_is_seen_and_another_white_
     assert len(things) == 0
 
 
+def test_a_colourful_ground_in_weaker_or_warmer_light_shows_nothing_new_and_things_as_before():
+    still = draw(0.0, [])
+    patches = np.random.default_rng(4).integers(100, 157, (2, HEIGHT // 16, WIDTH // 16), dtype=np.uint8)
+    still[HEIGHT:] = np.stack([cv2.resize(one, (WIDTH // 2, HEIGHT // 2)) for one in patches]).reshape(-1, WIDTH)
+    flat = prepare_colour(still, WIDTH, HEIGHT).flat()
+    for gain, shift in ((1.0, 0.0), (0.6, 0.0), (1.3, 0.0), (0.8, 12.0)):
+        looker, motion = Looker(backdrop_of(flat, [flat] * 3, Geometry(WIDTH, HEIGHT))), MotionContext()
+        lit = still.astype(np.float32)
+        lit[:HEIGHT] *= gain
+        lit[HEIGHT:] = (lit[HEIGHT:] - 128) * gain + 128 + shift
+        shown, found = np.clip(lit, 0, 255).astype(np.uint8), []
+        for index in range(16):
+            if index == 8:
+                u, v = shown[HEIGHT:].reshape(2, HEIGHT // 2, WIDTH // 2)
+                u[40:60, 70:80], v[40:60, 70:80] = 60, 200
+            frame = prepare_colour(shown, WIDTH, HEIGHT)
+            found.append(looker.look(frame, motion.push(frame, index / FPS), index / FPS))
+        assert [len(things) for things in found] == [0] * 8 + [1] * 8, (gain, shift)
+
+
 def test_how_fast_something_of_the_grounds_grey_goes_is_told_by_where_it_was():
     def grey_runner(t):
         x = 20 + 90 * t

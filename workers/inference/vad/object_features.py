@@ -83,7 +83,13 @@ these grey levels; a clear one by the last, as in motion_stats."""
 COLOUR_LEAST, COLOUR_MOST = 6.0, 12.0
 """The same in levels of U or V."""
 COLOUR_STEP = 4
-"""Every such place of the half grid tells by how much all colours have shifted: a camera finds its white anew."""
+"""Every such place of the half grid tells how all colours have changed: by the light, or what is taken for white."""
+COLOUR_FITS, COLOUR_RIDGE = 3, 16.0
+"""How often that is fitted, each time to places where it fitted before; a ground whose colours vary by less than so
+many levels squared says little of how strong they are.
+"""
+COLOUR_GAIN = (0.25, 2.0)
+"""How much weaker or stronger they may be."""
 NOISE_AROUND = 9
 """Pixels over which noise is averaged: of each it is known in whole grey levels."""
 FOLLOW_S, ABSORB_S = 60.0, 300.0
@@ -140,13 +146,29 @@ def _above(off: list[np.ndarray], around: int, least: float, most: float) -> np.
 
 
 def _colour_difference(chroma: np.ndarray, still: np.ndarray) -> np.ndarray:
-    """Levels by which U or V lies off `still`, the greater of the two, once all have been shifted to its white: (h, w)
-    uint8 after a mean over 3x3.
+    """Levels by which U or V lies off `still` in the light of now, the greater of the two: (h, w) uint8 after a mean
+    over 3x3.
     """
-    few = (slice(None), slice(None, None, COLOUR_STEP), slice(None, None, COLOUR_STEP))
-    shift = np.median(chroma[few].astype(np.int16) - still[few], axis=(1, 2)).tolist()
-    u, v = (cv2.absdiff(now, cv2.add(was, by)) for now, was, by in zip(chroma, still, shift, strict=True))
+    u, v = (cv2.absdiff(now, _relit(was, now)) for now, was in zip(chroma, still, strict=True))
     return cv2.blur(cv2.max(u, v), (3, 3))
+
+
+def _relit(still: np.ndarray, now: np.ndarray) -> np.ndarray:
+    """(h, w) uint8 U or V of the background as strong, and shifted as much, as in most of `now`."""
+    x, y = (plane[::COLOUR_STEP, ::COLOUR_STEP].ravel().astype(np.float32) for plane in (still, now))
+    gain, offset = 1.0, 0.0
+    fits = np.ones(len(x), bool)
+    for _ in range(COLOUR_FITS):
+        of_x, of_y = x[fits], y[fits]
+        middle_x, middle_y = float(of_x.mean()), float(of_y.mean())
+        off = of_x - middle_x
+        gain = (float(off @ (of_y - middle_y)) / len(off) + COLOUR_RIDGE) / (float(off @ off) / len(off) + COLOUR_RIDGE)
+        gain = min(max(gain, COLOUR_GAIN[0]), COLOUR_GAIN[1])
+        offset = middle_y - gain * middle_x
+        fits = np.abs(y - gain * x - offset) < COLOUR_MOST
+        if not fits.any():
+            break
+    return cv2.convertScaleAbs(still, alpha=gain, beta=offset)
 
 
 @dataclass(frozen=True)
