@@ -267,6 +267,17 @@ def test_bursts_are_enough_to_see_how_parts_go_together():
     assert len(model.fit(learner, 1, 10.0).tail.values) > 2
 
 
+def test_pictures_of_another_kind_are_refused_before_anything_is_made_of_them():
+    model = create_model("object_attr")
+    learner = model.new_learner()
+    play(model, 30, walkers, learner=learner)
+    head, arrays = model.pack_learner(learner)
+    for name in ("samples", "background"):
+        for wrong in (arrays[name].astype(np.float64), arrays[name][..., :-1]):
+            with pytest.raises(ValueError, match="pictures do not fit"):
+                model.unpack_learner(head, arrays | {name: wrong})
+
+
 def test_a_learner_of_another_shape_is_refused(tmp_path):
     model = create_model("motion_stats")
     learner = model.new_learner()

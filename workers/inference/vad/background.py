@@ -165,7 +165,8 @@ class BackgroundLearner(ABC):
         if size is not None:
             self._geometry = Geometry(int(size[0]), int(size[1]))
             shape = self._picture_shape(self._geometry)
-            if any(one.shape != shape for one in (*samples, *(() if background is None else (background,)))):
+            pictures = (*samples, *(() if background is None else (background,)))
+            if any(one.shape != shape or one.dtype != np.uint8 for one in pictures):
                 raise ValueError("its pictures do not fit its frame size")
         elif taken or samples:
             raise ValueError("it has no frame size")
