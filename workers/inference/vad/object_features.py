@@ -146,8 +146,8 @@ def _above(off: list[np.ndarray], around: int, least: float, most: float) -> np.
 
 
 def _colour_difference(chroma: np.ndarray, still: np.ndarray) -> np.ndarray:
-    """Levels by which U or V lies off `still` in the light of now, the greater of the two: (h, w) uint8 after a mean
-    over 3x3.
+    """Levels by which U or V, (2, h, w) uint8, lies off `still`, uint8 or float32, in the light of now, the greater of
+    the two: (h, w) uint8 after a mean over 3x3.
     """
     u, v = (cv2.absdiff(now, _relit(was, now)) for now, was in zip(chroma, still, strict=True))
     return cv2.blur(cv2.max(u, v), (3, 3))
@@ -349,7 +349,7 @@ class Looker:
         share = half_share(clear, frame.geometry)
         faint = half_share(cv2.compare(difference, self.backdrop.above, cv2.CMP_GT), frame.geometry)
         if frame.chroma is not None:
-            colour = _colour_difference(frame.chroma, cv2.convertScaleAbs(self._still_chroma))
+            colour = _colour_difference(frame.chroma, self._still_chroma)
             share = np.maximum(share, colour > COLOUR_MOST, dtype=np.float32)
             faint = np.maximum(faint, colour > self.backdrop.chroma_above, dtype=np.float32)
         beside = cv2.dilate((share >= 0.5).astype(np.uint8), _AROUND)
@@ -364,7 +364,7 @@ class Looker:
 
     def _follow(self, frame: Prepared, mask: np.ndarray, media_s: float) -> None:
         """The slow background: the light of the day, and what stays. Who passes leaves no trace in it."""
-        grey, chroma = frame.grey, frame.chroma
+        grey = frame.grey
         passed_s = media_s - self._followed_s
         if self._seen is None or self._seen.shape != grey.shape:
             self._seen = grey
@@ -377,9 +377,10 @@ class Looker:
         for constant_s, where in ((FOLLOW_S, 1 - cv2.dilate(full, _BESIDE)), (ABSORB_S, rests)):
             part = 1.0 - math.exp(-passed_s / constant_s)
             cv2.accumulateWeighted(grey, self._still, part, where)
-            half = cv2.resize(where, mask.shape[::-1], interpolation=cv2.INTER_NEAREST)
-            for now, was in zip(() if chroma is None else chroma, self._still_chroma, strict=False):
-                cv2.accumulateWeighted(now, was, part, half)
+            if frame.chroma is not None:
+                half = cv2.resize(where, mask.shape[::-1], interpolation=cv2.INTER_NEAREST)
+                for now, was in zip(frame.chroma, self._still_chroma, strict=True):
+                    cv2.accumulateWeighted(now, was, part, half)
 
     def _stay(self, mask: np.ndarray, before_s: float, media_s: float) -> np.ndarray:
         """(rows, columns) seconds for which each place has had something in it; who passes before it makes no break."""

@@ -20,7 +20,6 @@ __all__ = [
     "ObjectLearner",
     "ObjectState",
     "fit_objects",
-    "frame_value",
     "grid",
     "thing_levels",
     "whole_levels",
@@ -402,7 +401,7 @@ def thing_levels(state: ObjectState, things: Things, memory: Memory, media_s: fl
     return _levels(state.tails, _one_sided(_carried(memory, things.track, media_s, deviations)))
 
 
-def frame_value(levels: np.ndarray) -> np.ndarray:
+def _thing_value(levels: np.ndarray) -> np.ndarray:
     """(N,) what counts of each thing, from its attributes' levels."""
     return np.maximum(levels - COUNTS_FROM, 0.0).sum(axis=1)
 
@@ -411,7 +410,7 @@ def whole_levels(
     state: ObjectState, levels: np.ndarray, memory: Memory, tracks: np.ndarray, media_s: float
 ) -> np.ndarray:
     """(N,) -log10 P of each thing, now or for a while, from its attributes' levels."""
-    values = frame_value(levels)
+    values = _thing_value(levels)
     lasting = state.lasting_tail.level(memory.lasting(tracks, media_s, values))
     return state.frame_tail.level(np.maximum(state.moment_tail.level(values), lasting))
 
@@ -449,7 +448,7 @@ def fit_objects(name: str, seen: _Snapshot, version: int, armed_s: float) -> Obj
     step = -(-len(unusual) // MOST_CALIBRATED) if len(unusual) else 1
     tails = tuple(_tail(column[::step], independent) for column in unusual.T)
     lengths = [len(frame.values) for frame in frames]
-    values = np.split(frame_value(_levels(tails, unusual)), np.cumsum(lengths)[:-1])
+    values = np.split(_thing_value(_levels(tails, unusual)), np.cumsum(lengths)[:-1])
     now = np.array([part.max(initial=0.0) for part in values])
     for_a_while = _lasting(frames, values)
     moment_tail, lasting_tail = _tail(now, independent), _tail(for_a_while, independent)
