@@ -55,7 +55,7 @@ from workers.process import spawn
 __all__ = ["main"]
 
 CAMERAS = 64
-DAYS = 365
+DAYS, QUICK_DAYS = 365, 60
 END = datetime(2026, 11, 1, tzinfo=UTC)
 TYPES = ("unusual_motion", "loitering", "fall", "fire_smoke", "intrusion", "other")
 SEVERITIES = (Severity.INFO, Severity.LOW, Severity.LOW, Severity.MEDIUM, Severity.MEDIUM, Severity.HIGH)
@@ -300,9 +300,9 @@ def _at(values: Sequence[float], share: float) -> float:
 # ---- finding
 
 
-def fill(engine: Engine, count: int) -> dict[str, float]:
-    """A year of events and of coverage, rolled up; returns what that took."""
-    begin = END - timedelta(days=DAYS)
+def fill(engine: Engine, count: int, days: int) -> dict[str, float]:
+    """So many days of events and of coverage, rolled up; returns what that took."""
+    begin = END - timedelta(days=days)
     begun = time.perf_counter()
     for camera in range(CAMERAS):
         name = f"cam-{camera:02d}"
@@ -345,10 +345,10 @@ def _time_of(engine: Engine, at: datetime) -> Any:
     return at if engine.dialect.name == "postgresql" else utc_iso(at)
 
 
-def measure_pages(engine: Engine, turns: int) -> dict[str, float]:
+def measure_pages(engine: Engine, turns: int, days: int) -> dict[str, float]:
     """p50 and p99 milliseconds of each question, a page of 50."""
     rnd = random.Random(2)
-    begin = END - timedelta(days=DAYS)
+    begin = END - timedelta(days=days)
 
     def camera() -> CameraId:
         return CameraId(f"cam-{rnd.randrange(CAMERAS):02d}")
@@ -358,7 +358,7 @@ def measure_pages(engine: Engine, turns: int) -> dict[str, float]:
 
     def deep() -> str:
         """The cursor of a page somewhere in the middle of all that there is."""
-        at = utc_iso(begin + timedelta(seconds=rnd.uniform(0.2, 0.8) * DAYS * 86_400))
+        at = utc_iso(begin + timedelta(seconds=rnd.uniform(0.2, 0.8) * days * 86_400))
         first = page_events(engine, EventFilter(until=at), limit=1).events[0].event
         return _cursor_at(first)
 
@@ -385,18 +385,18 @@ def _cursor_at(event: AnomalyEvent) -> str:
     return _make_cursor(EventFilter(), (event.began_at, event.id))
 
 
-def measure_statistics(engine: Engine, turns: int) -> dict[str, float]:
+def measure_statistics(engine: Engine, turns: int, days: int) -> dict[str, float]:
     rnd = random.Random(3)
     clock = FakeClock(END + timedelta(hours=1))
     last = END.date() - timedelta(days=2)
     warm = StatisticsReader(engine, clock)
 
     def day() -> StatisticsQuery:
-        at = last - timedelta(days=rnd.randrange(300))
+        at = last - timedelta(days=rnd.randrange(days * 4 // 5))
         return StatisticsQuery(first=at, last=at, time_zone="Asia/Kolkata")
 
     def month() -> StatisticsQuery:
-        at = date(2026, rnd.randrange(3, 11), 1)
+        at = date(2026, rnd.randrange(max(3, 11 - days // 30), 11), 1)
         return StatisticsQuery(first=at, last=at + timedelta(days=27), time_zone="Europe/Berlin")
 
     def year() -> StatisticsQuery:
@@ -469,9 +469,10 @@ def measure(database: Callable[[Path], str], *, events: int, quick: bool) -> dic
         url = database(data / "year") if url.startswith("postgresql") else f"sqlite:///{data / 'year.db'}"
         upgrade(url)
         writer, reader = make_engine(url, writer=True), make_engine(url)
-        found |= fill(writer, events)
-        found |= measure_pages(reader, 40 if quick else 300)
-        found |= measure_statistics(reader, 20 if quick else 100)
+        days = QUICK_DAYS if quick else DAYS
+        found |= fill(writer, events, days)
+        found |= measure_pages(reader, 40 if quick else 300, days)
+        found |= measure_statistics(reader, 20 if quick else 100, days)
         found["deep_over_first"] = round(found["deep_p50_ms"] / found["first_p50_ms"], 2)
         found["bytes_per_event"] = _size(writer) // max(1, events)
         writer.dispose()
@@ -489,7 +490,7 @@ def _size(engine: Engine) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--quick", action="store_true", help="20,000 events, fewer rounds")
+    parser.add_argument("--quick", action="store_true", help="20,000 events of 60 days, fewer rounds")
     parser.add_argument("--large", action="store_true", help="10,000,000 events")
     parser.add_argument("--events", type=int, help="so many events to search (1,000,000)")
     parser.add_argument("--database", choices=["sqlite", "postgresql", "both"], default="both")

@@ -22,7 +22,7 @@ def test_a_number_that_another_process_has_by_now_is_not_taken_for_the_one_that_
     """What a crash or a restart of a container left is nobody's: its number may be supervisord's."""
     ours, left = Heartbeat(tmp_path, "logger"), Heartbeat(tmp_path, "manager")
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as other:
-        left._pid, left._started_ns = other.pid, left._started_ns - 3_600_000_000_000
+        left._pid, left._started_ns = other.pid, left._started_ns // 2
         for one in (ours, left):
             one.beat("running")
         assert [one.name for one in look(SimpleNamespace(run_dir=tmp_path))] == ["logger"]

@@ -19,7 +19,16 @@ from workers.inference.vad.layers import (
 )
 from workers.inference.vad.synthetic_training import roughly
 from workers.inference.vad.trained import TrainedType
-from workers.inference.vad.training import Budget, Footage, Trained, no_weights_file, optimise, pick_device, windows
+from workers.inference.vad.training import (
+    Budget,
+    Footage,
+    Trained,
+    half_precision,
+    no_weights_file,
+    optimise,
+    pick_device,
+    windows,
+)
 
 __all__ = ["FramePred", "make_net"]
 
@@ -117,7 +126,7 @@ class _Net:
             frames = batch()
             rough = np.stack([roughly(footage.background, choice) for _ in range(BATCH)])[:, None]
             still = torch.from_numpy(rough).to(device)
-            with torch.autocast(device.type, torch.bfloat16):
+            with half_precision(device):
                 foretold = _foretell(frames[:, :-1], still, weights).float()
             truth = differences(frames[:, -1:], still)
             foretold = functional.pixel_shuffle(foretold, 2)

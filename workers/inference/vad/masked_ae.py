@@ -21,7 +21,16 @@ from workers.inference.vad.layers import (
 )
 from workers.inference.vad.synthetic_training import FRAMES, STEP, Sampler
 from workers.inference.vad.trained import TrainedType
-from workers.inference.vad.training import Budget, Footage, Trained, no_weights_file, optimise, pick_device, windows
+from workers.inference.vad.training import (
+    Budget,
+    Footage,
+    Trained,
+    half_precision,
+    no_weights_file,
+    optimise,
+    pick_device,
+    windows,
+)
 
 __all__ = ["MaskedAe", "make_net"]
 
@@ -165,7 +174,7 @@ class _Net:
             masked = torch.rand((BATCH, 1, *truth.shape[1:]), generator=choice) < MASKED
             masked[::2] = False
             hidden = masked.to(device).float()
-            with torch.autocast(device.type, torch.bfloat16):
+            with half_precision(device):
                 teacher, student, logit = (part.float() for part in _redraw(seen, hidden, weights))
             picture = functional.pixel_unshuffle(before[:, -1:], CELL)
             moved = _cells((before[:, -1:] - before[:, -2:-1]).abs())

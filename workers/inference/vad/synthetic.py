@@ -11,7 +11,15 @@ from torch.nn import functional
 from workers.inference.vad.layers import box_mean, conv, conv_shapes, half_size, initial_weights
 from workers.inference.vad.synthetic_training import FRAMES, KINDS, STEP, Sampler
 from workers.inference.vad.trained import TrainedType
-from workers.inference.vad.training import Budget, Footage, Trained, no_weights_file, optimise, pick_device
+from workers.inference.vad.training import (
+    Budget,
+    Footage,
+    Trained,
+    half_precision,
+    no_weights_file,
+    optimise,
+    pick_device,
+)
 
 __all__ = ["SHAPES", "WIDE", "Synthetic", "learn", "look", "make_net"]
 
@@ -66,7 +74,7 @@ def learn(footage: Footage, budget: Budget) -> tuple[dict[str, Tensor], int, flo
             torch.from_numpy(part).to(device)
             for part in (sample.frames, sample.truth.astype(np.float32), sample.weight, sample.kinds)
         )
-        with torch.autocast(device.type, torch.bfloat16):
+        with half_precision(device):
             logits = _forward(half_size(frames, nothing), weights).float()
         each = functional.binary_cross_entropy_with_logits(logits[:, 0], truth, reduction="none")
         loss = (each * weight).sum() / weight.sum()
