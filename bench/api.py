@@ -26,7 +26,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from bench.events import fill
+from bench.events import DAYS, QUICK_DAYS, fill
 from core.clock import later_utc, utc_iso
 from core.config import Config, load_config
 from core.db import make_engine, upgrade
@@ -171,13 +171,13 @@ def _account(config: Config) -> str:
     return ring.sign(TokenKind.ACCESS, claims, now_s=time.time(), lifetime_s=86_400)
 
 
-def measure(folder: Path, *, events: int, seconds: float, rounds: int) -> dict[str, Any]:
+def measure(folder: Path, *, events: int, days: int, seconds: float, rounds: int) -> dict[str, Any]:
     """Fills a database, starts the servers, and asks them in turns."""
     config = load_config(None, environ={}, paths={"data": str(folder / "data"), "run": str(folder / "run")})
     config.make_dirs()
     upgrade(config.database_url)
     engine = make_engine(config.database_url, writer=True)
-    fill(engine, events)
+    fill(engine, events, days)
     engine.dispose()
     token = _account(config)
     ports = {name: free_port() for name in ("haetae", "bare", "fastapi")}
@@ -240,8 +240,8 @@ def main() -> None:
     args = parser.parse_args()
     events = args.events or (5_000 if args.quick else 1_000_000)
     with tempfile.TemporaryDirectory(prefix="haetae-b-") as folder:
-        seconds, rounds = (0.5, 1) if args.quick else (4.0, 5)
-        found = measure(Path(folder), events=events, seconds=seconds, rounds=rounds)
+        days, seconds, rounds = (QUICK_DAYS, 0.5, 1) if args.quick else (DAYS, 4.0, 5)
+        found = measure(Path(folder), events=events, days=days, seconds=seconds, rounds=rounds)
     if args.json:
         print(json.dumps(found))
         return

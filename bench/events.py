@@ -52,7 +52,7 @@ from core.wire.rpc import RequestClient, RequestServer
 from workers.logger.event_logger import BACKLOG_BATCH
 from workers.process import spawn
 
-__all__ = ["main"]
+__all__ = ["DAYS", "QUICK_DAYS", "databases", "fill", "main", "make_events"]
 
 CAMERAS = 64
 DAYS, QUICK_DAYS = 365, 60

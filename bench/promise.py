@@ -165,7 +165,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--vad", default="motion_objects", metavar="TYPE")
     parser.add_argument("--width", type=int, default=WIDTH, help="of the pictures, in pixels")
     options = parser.parse_args(argv)
-    hours = 0.1 if options.quick else options.hours
+    hours = 0.06 if options.quick else options.hours
     figures = measure(hours=hours, scene=options.scene, vad_type=options.vad, width=options.width)
     if options.json:
         print(json.dumps(figures))
