@@ -16,6 +16,7 @@ from sqlalchemy import Engine
 from core.db import make_engine
 from core.db.event_pages import EventFilter, iterate_events
 from core.db.events import count_events, get_event
+from core.db.migrations import known_revisions
 from core.events import AnomalyEvent, EventState
 from core.events.outbox import EventOutbox
 from core.heartbeat import read_heartbeat
@@ -100,8 +101,8 @@ def outbox(config) -> Iterator[EventOutbox]:
 
 def open_reader(config) -> Engine:
     """Of the database, once it is migrated: the logger acknowledges what its journal has before that."""
-    path = config.data_dir / "haetae.db"
-    until("the database is migrated", lambda: path.exists() and "events" in tables(path))
+    path, newest = config.data_dir / "haetae.db", known_revisions()[0]
+    until("the database is migrated", lambda: path.exists() and revision(path) == newest)
     return make_engine(config.database_url)
 
 
@@ -222,9 +223,12 @@ def test_a_locked_database_delays_and_loses_nothing(config, logger, outbox):
     reader.dispose()
 
 
-def tables(path) -> set[str]:
+def revision(path) -> str | None:
+    """The last migration that was made, of whole ones."""
     with sqlite3.connect(path) as connection:
-        return {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone():
+            return next((number for (number,) in connection.execute("SELECT version_num FROM alembic_version")), None)
+    return None
 
 
 def test_a_second_logger_for_the_same_folder_is_refused(config, logger):
