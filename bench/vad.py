@@ -1,10 +1,10 @@
 """How well does each type of detection tell abnormal frames of UCSD Ped2 from normal ones, and how fast?
 
-`python -m bench.vad --data PATH/TO/ped2 [--type TYPE ...] [--json] [--quick] [--first N] [--calibration] [--cameras]`;
-without `--data`, $HAETAE_DATA/ped2. Everything goes through the VadModel protocol, as in the product. Nothing is
-learned from the test clips, scores are neither rescaled per clip nor smoothed with what comes later, and all frames of
-all clips are pooled into one curve; `auroc_literature` alone rescales each clip to 0..1 first, as papers often do.
-Types that train are run with three seeds: the figures are means, `seeds` has each.
+`python -m bench.vad --data PATH/TO/ped2 [--type TYPE ...] [--json] [--quick] [--first N] [--calibration] [--cameras]
+[--flow cuda]`; without `--data`, $HAETAE_DATA/ped2. Everything goes through the VadModel protocol, as in the product.
+Nothing is learned from the test clips, scores are neither rescaled per clip nor smoothed with what comes later, and all
+frames of all clips are pooled into one curve; `auroc_literature` alone rescales each clip to 0..1 first, as many papers
+do. Types that train are run with three seeds: the figures are means, `seeds` has each.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from bench.figures import spread
 from bench.synthetic_anomalies import NO_ANOMALY, SKIPPED, make_cases
 from core.config import TrackerConfig
 from core.curves import auroc, causal_mean
-from workers.inference.vad import VAD_TYPES, NormalityState, Row, VadModel, VadScore, create_model
+from workers.inference.vad import OPENCV, VAD_TYPES, NormalityState, Row, VadModel, VadScore, create_model
 
 __all__ = [
     "COLUMNS",
@@ -212,14 +212,15 @@ def measure_type(
     first: int | None = None,
     seeds: int = SEEDS,
     steps: int | None = None,
+    flow: str = OPENCV,
 ) -> dict[str, Any]:
     """The figures of one type; means over `seeds` where chance is in it (a single, short training where `quick`)."""
-    model = create_model(vad_type, 1)
+    model = create_model(vad_type, 1, flow=flow)
     if not model.trains:
         return measure(data, model, quick=quick, first=first)
     made: list[dict[str, Any]] = []
     for seed in range(1 if quick else seeds):
-        model = create_model(vad_type, 1, steps=60 if quick else steps, seed=seed)
+        model = create_model(vad_type, 1, steps=60 if quick else steps, seed=seed, flow=flow)
         made.append(measure(data, model, quick=quick, first=first))
     if len(made) == 1:
         return made[0]
@@ -274,14 +275,14 @@ CAMERA_WARM = 12
 """Batches before the clock starts."""
 
 
-def measure_cameras(data: Path, vad_type: str, *, quick: bool = False) -> dict[str, Any]:
+def measure_cameras(data: Path, vad_type: str, *, quick: bool = False, flow: str = OPENCV) -> dict[str, Any]:
     """Frames a second of this machine's cores together, by how many cameras send a frame in each batch.
 
     The clips move in every frame. Rounds of one camera and of many take turns; ratios are of neighbours.
     """
     cv2.setNumThreads(1)
     cores = len(os.sched_getaffinity(0))
-    model = create_model(vad_type, cores, steps=60 if quick else None)
+    model = create_model(vad_type, cores, steps=60 if quick else None, flow=flow)
     training, testing = sorted((data / "train").glob("*.mp4")), sorted((data / "test").glob("*.mp4"))
     if not training or not testing:
         raise FileNotFoundError(f"no train/*.mp4 and test/*.mp4 in {data}")
@@ -394,7 +395,7 @@ def _per_clip(clip: Clip, threshold: float) -> dict[str, float | None]:
     }
 
 
-def measure_selection(data: Path, vad_type: str, *, per_kind: int = 15) -> dict[str, Any]:
+def measure_selection(data: Path, vad_type: str, *, per_kind: int = 15, flow: str = OPENCV) -> dict[str, Any]:
     """AUROC per kind of synthetic anomaly, to choose between variants: every fourth training clip has things done to
     it, the others are learned from; no test clip is touched.
     """
@@ -404,7 +405,7 @@ def measure_selection(data: Path, vad_type: str, *, per_kind: int = 15) -> dict[
         raise FileNotFoundError(f"fewer than four train/*.mp4 in {data}")
     held = [np.stack([frame[: len(frame) * 2 // 3] for frame in decode(path)]) for path in training[3::4]]
     still = np.median(np.concatenate(held)[::5], axis=0).astype(np.uint8)
-    model = create_model(vad_type, 1)
+    model = create_model(vad_type, 1, flow=flow)
     state, _, _ = learn(model, [path for index, path in enumerate(training) if index % 4 != 3])
     found: dict[str, dict[bool, list[float]]] = {}
     for kind, pairs in groupby(make_cases(held, still, per_kind=per_kind), lambda case: case.of):
@@ -453,14 +454,23 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--calibration", action="store_true", help="only: do the levels of a type mean what they say?")
     parser.add_argument("--cameras", action="store_true", help="only: frames a second by how many cameras there are")
     parser.add_argument("--select", action="store_true", help="only: synthetic anomalies of training clips")
+    parser.add_argument("--flow", default=OPENCV, help="by torch on this device, instead of OpenCV: cuda, or cpu")
     options = parser.parse_args(argv)
     try:
         if options.select:
-            print(json.dumps([measure_selection(options.data, name) for name in options.type or VAD_TYPES]))
+            print(
+                json.dumps(
+                    [measure_selection(options.data, name, flow=options.flow) for name in options.type or VAD_TYPES]
+                )
+            )
             return 0
         if options.cameras:
             names = options.type or ["motion_stats", "motion_objects"]
-            print(json.dumps([measure_cameras(options.data, name, quick=options.quick) for name in names]))
+            print(
+                json.dumps(
+                    [measure_cameras(options.data, name, quick=options.quick, flow=options.flow) for name in names]
+                )
+            )
             return 0
         if options.calibration:
             for name in options.type or ["motion_stats"]:
@@ -468,7 +478,13 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         figures = [
             measure_type(
-                options.data, name, quick=options.quick, first=options.first, seeds=options.seeds, steps=options.steps
+                options.data,
+                name,
+                quick=options.quick,
+                first=options.first,
+                seeds=options.seeds,
+                steps=options.steps,
+                flow=options.flow,
             )
             for name in options.type or VAD_TYPES
         ]

@@ -99,6 +99,8 @@ class InferenceConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields
     weights: dict[str, str] = {}
     """Files of weights by type of detection, for types that can use one: safetensors for `patch_memory`, an ONNX
     detector for `object_attr`."""
+    flow: Literal["opencv", "cuda"] = "opencv"
+    """Where optical flow is found: on the CPU, or on a CUDA device for all frames of a batch at once."""
 
 
 class VlmConfig(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):

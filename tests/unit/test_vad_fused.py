@@ -5,6 +5,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from core.config import InferenceConfig
 from core.errors import ModelError, StateError
 from tests.unit.test_vad_objects import HEIGHT, TEXTURE, WIDTH, play, said, walkers
 from workers.inference.vad import Row, create_configured, create_model
@@ -151,13 +152,13 @@ def test_auto_takes_what_the_hardware_affords_and_says_why(hardware, chosen, why
 
 def test_the_configured_type_has_its_parts_and_their_weights(tmp_path):
     with pytest.raises(ModelError, match="no weights file"):
-        create_configured({"object_attr": str(tmp_path / "none.onnx")}, "fused", 1)
+        create_configured(InferenceConfig(weights={"object_attr": str(tmp_path / "none.onnx")}), "fused", 1)
     with pytest.raises(ModelError, match="of its own"):
-        create_configured({"fused": "any.onnx"}, "fused", 1)
+        create_configured(InferenceConfig(weights={"fused": "any.onnx"}), "fused", 1)
     with pytest.raises(ModelError, match="no weights file"):
-        create_configured({"object_attr": str(tmp_path / "none.onnx")}, "motion_objects", 1)
+        create_configured(InferenceConfig(weights={"object_attr": str(tmp_path / "none.onnx")}), "motion_objects", 1)
     with pytest.raises(ModelError, match="motion_objects has no weights file of its own"):
-        create_configured({"motion_objects": "any.onnx"}, "motion_objects", 1)
+        create_configured(InferenceConfig(weights={"motion_objects": "any.onnx"}), "motion_objects", 1)
     assert create_model("auto").name in {"motion_stats", "motion_objects", "fused"}
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
+from core.config import InferenceConfig
 from core.errors import ModelError, StateError
 from workers.inference.vad import Corrigible, Row, VadScore, create_configured, create_model
 from workers.inference.vad.patch_memory import ITEMS, MARKED
@@ -136,8 +137,8 @@ def test_what_is_marked_as_normal_is_so_at_once_there_and_not_everywhere(model, 
 def test_a_type_that_learns_all_by_itself_refuses_a_weights_file(tmp_path):
     for name in ("synthetic", "frame_pred", "masked_ae"):
         with pytest.raises(ModelError, match="has no use for the weights file"):
-            create_configured({name: str(tmp_path / "some.safetensors")}, name, 1)
-        create_configured({"patch_memory": "of another type"}, name, 1)
+            create_configured(InferenceConfig(weights={name: str(tmp_path / "some.safetensors")}), name, 1)
+        create_configured(InferenceConfig(weights={"patch_memory": "of another type"}), name, 1)
 
 
 @pytest.fixture(scope="module")

@@ -112,7 +112,7 @@ def _run(args: argparse.Namespace) -> int:
     if (testing[0].width, testing[0].height) != (training[0].width, training[0].height):
         raise ConfigError("train/ and test/ have different sizes", "both come from one camera")
     labels = read_labels(args.folder, testing)
-    model = create_configured(config.inference.weights, args.vad, config.inference.threads or 1)
+    model = create_configured(config.inference, args.vad, config.inference.threads or 1)
     try:
         learner = model.new_learner()
         with progress_bar("learning", sum(clip.frames or 0 for clip in training) or None, quiet=args.json) as progress:

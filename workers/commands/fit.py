@@ -87,7 +87,7 @@ def progress_bar(title: str, total: int | None, *, quiet: bool) -> Iterator[Any]
 def _from_files(args: argparse.Namespace, config: Config, camera: CameraConfig) -> int:
     clips = probe_clips(args.videos, config)
     total = sum(clip.frames or 0 for clip in clips) or None
-    model = create_configured(config.inference.weights, camera.vad_type, config.inference.threads or 1)
+    model = create_configured(config.inference, camera.vad_type, config.inference.threads or 1)
     try:
         learner = model.new_learner()
         with progress_bar("learning", total, quiet=args.json) as progress:

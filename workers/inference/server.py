@@ -72,7 +72,7 @@ class InferenceServer:
         self._config = config
         self._server = RequestServer(context, config.endpoint("inference"), InferenceRequest)
         threads = config.inference.threads or os.cpu_count() or 1
-        self._pool = pool or ResourcePool(threads, partial(create_configured, config.inference.weights))
+        self._pool = pool or ResourcePool(threads, partial(create_configured, config.inference))
         self._executor = ThreadPoolExecutor(threads, "vad")
         # measurements are judged here; a model is asked in a process of its own, whose place rules take where it fails
         self._analysts = Analysts(_by_rules(config), self._pool, self._ended_analysis)

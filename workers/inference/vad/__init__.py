@@ -6,12 +6,15 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
+from core.config import InferenceConfig
 from core.errors import ModelError
 from workers.inference.vad.base import Corrigible, Learner, NormalityState, Row, VadModel, VadScore
 from workers.inference.vad.choice import AUTO, Choice, choose_type, look_at_hardware
 
 __all__ = [
+    "OPENCV",
     "VAD_TYPES",
     "Corrigible",
     "Learner",
@@ -26,6 +29,9 @@ __all__ = [
 ]
 
 
+OPENCV = "opencv"
+
+
 @dataclass(frozen=True)
 class ModelOptions:
     """What a model is made with; a type takes what it has a use for."""
@@ -38,20 +44,35 @@ class ModelOptions:
     seed: int = 0
     weights_of_parts: Mapping[str, Path] = field(default_factory=dict[str, Path])
     """By type, for one that is made of several."""
+    flow: str = OPENCV
+    """Where optical flow is found: OPENCV, one frame at a time, or by torch on that device, a batch at a time."""
 
 
-def _motion_stats(_options: ModelOptions) -> VadModel:
-    return import_module("workers.inference.vad.motion_stats").MotionStats()
+def _motion_stats(options: ModelOptions) -> VadModel:
+    return import_module("workers.inference.vad.motion_stats").MotionStats(_finder(options))
 
 
 def _object_attr(options: ModelOptions) -> VadModel:
-    return import_module("workers.inference.vad.object_attr").ObjectAttr(options.weights_file)
+    return import_module("workers.inference.vad.object_attr").ObjectAttr(options.weights_file, _finder(options))
+
+
+def _finder(options: ModelOptions) -> Any:
+    """What finds the motion of a whole batch, where that is wanted and the device is right about it."""
+    if options.flow == OPENCV:
+        return None
+    return import_module("workers.inference.vad.batched_motion").make_finder(options.flow)
 
 
 def _trained(module: str, name: str) -> Callable[[ModelOptions], VadModel]:
     def make(options: ModelOptions) -> VadModel:
         made = getattr(import_module(f"workers.inference.vad.{module}"), name)
-        return made(options.threads, steps=options.steps, seed=options.seed, weights_file=options.weights_file)
+        return made(
+            options.threads,
+            steps=options.steps,
+            seed=options.seed,
+            weights_file=options.weights_file,
+            finder=_finder(options),
+        )
 
     return make
 
@@ -103,6 +124,7 @@ def create_model(
     steps: int | None = None,
     seed: int = 0,
     weights_of_parts: Mapping[str, Path] | None = None,
+    flow: str = OPENCV,
 ) -> VadModel:
     """The model of that type, with ModelOptions.
 
@@ -113,11 +135,13 @@ def create_model(
         near = difflib.get_close_matches(name, VAD_TYPES, 1, 0.5)
         hint = f"did you mean {near[0]}? " if near else ""
         raise ModelError(f"unknown VAD type {name!r}", f"{hint}known: {AUTO}, {', '.join(VAD_TYPES)}")
-    return make(ModelOptions(threads, weights_file, steps, seed, weights_of_parts or {}))
+    return make(ModelOptions(threads, weights_file, steps, seed, weights_of_parts or {}, flow))
 
 
-def create_configured(weights: Mapping[str, str], name: str, threads: int) -> VadModel:
-    """As `create_model`, with the weights file that `inference.weights` gives the type; relative to where it runs."""
-    file = weights.get(name)
+def create_configured(inference: InferenceConfig, name: str, threads: int) -> VadModel:
+    """As `create_model`, as `inference` has it; the weights file of a type is relative to where it runs."""
+    weights, file = inference.weights, inference.weights.get(name)
     of_parts = {part: Path(weights[part]) for part in PARTS.get(real_type(name).vad_type, ()) if weights.get(part)}
-    return create_model(name, threads, weights_file=Path(file) if file else None, weights_of_parts=of_parts)
+    return create_model(
+        name, threads, weights_file=Path(file) if file else None, weights_of_parts=of_parts, flow=inference.flow
+    )

@@ -20,6 +20,7 @@ import numpy as np
 from core.errors import StateError
 
 __all__ = [
+    "Area",
     "Earlier",
     "Geometry",
     "Motion",
@@ -32,8 +33,11 @@ __all__ = [
     "find_windows",
     "foreground_share",
     "half_share",
+    "motion_in",
+    "near_counts_from",
     "prepare_colour",
     "prepare_grey",
+    "where_moving",
 ]
 
 WORKING_PIXELS = 360 * 240
@@ -255,6 +259,9 @@ class Earlier(NamedTuple):
     near: np.ndarray
     near_s: float
 
+    def same_as(self, other: "Earlier") -> bool:
+        return self.far is other.far and self.near is other.near and self[1::2] == other[1::2]
+
 
 class Motion(NamedTuple):
     """Flow on the half grid."""
@@ -265,41 +272,71 @@ class Motion(NamedTuple):
     """(h, w, 2) float32, x and y, in frame heights a second."""
 
 
+class Area(NamedTuple):
+    """A part of the working frame, of whole pixels of the half grid."""
+
+    rows: slice
+    columns: slice
+
+    @property
+    def half(self) -> tuple[slice, slice]:
+        """The same on the half grid."""
+        rows, columns = (slice(side.start // 2, (side.stop + 1) // 2) for side in self)
+        return rows, columns
+
+
 def find_motion(earlier: Earlier, frame: Prepared) -> Motion | None:
     """As it was found before where that was of the same frames."""
     for known, motion in frame.found:
-        if known.far is earlier.far and known.near is earlier.near and known[1::2] == earlier[1::2]:
+        if known.same_as(earlier):
             return motion
-    motion = _find_motion(earlier, frame.grey, frame.geometry)
+    found = where_moving(earlier, frame)
+    motion = _in_area(earlier, frame, found) if isinstance(found, Area) else found
     frame.found[:] = [(earlier, motion)]
     return motion
 
 
-def _find_motion(earlier: Earlier, grey: np.ndarray, geometry: Geometry) -> Motion | None:
-    """All 0 where nothing moved, which is found out without flow; None where something did, but over FLOW_GAP_S ago."""
-    width, height = geometry.half
-    _, moved = cv2.threshold(cv2.blur(cv2.absdiff(grey, earlier.far), (5, 5)), STILL_DIFFERENCE, 255, cv2.THRESH_BINARY)
-    area = cv2.boundingRect(moved)
-    if not area[2]:
-        return Motion(np.zeros((height, width), np.float32), np.zeros((height, width, 2), np.float32))
-    if earlier.far_s > FLOW_GAP_S:
-        return None
-    window = _flow_area(area, geometry.working)
-    flow, squared = _flow(earlier.far, grey, window, earlier.far_s, FAR_PRESET)
-    if earlier.near_s < earlier.far_s:
-        near, near_squared = _flow(earlier.near, grey, window, earlier.near_s, NEAR_PRESET)
-        fast = (near_squared > (NEAR_FROM * WINDOW_WIDTH / earlier.far_s) ** 2).astype(np.uint8)
-        cv2.copyTo(near, fast, flow)
-        cv2.copyTo(near_squared, fast, squared)
-    motion = Motion(np.zeros((height, width), np.float32), np.zeros((height, width, 2), np.float32))
-    rows, columns = (slice(side.start // 2, (side.stop + 1) // 2) for side in window)
-    motion.squared[rows, columns] = squared
-    motion.velocity[rows, columns] = flow
+def where_moving(earlier: Earlier, frame: Prepared) -> "Area | Motion | None":
+    """Where flow is to be looked for. All 0 where nothing moved, which is found out without; None where something did,
+    but over FLOW_GAP_S ago.
+    """
+    difference = cv2.blur(cv2.absdiff(frame.grey, earlier.far), (5, 5))
+    changed = cv2.boundingRect(cv2.threshold(difference, STILL_DIFFERENCE, 255, cv2.THRESH_BINARY)[1])
+    if not changed[2]:
+        return _still(frame.geometry)
+    return None if earlier.far_s > FLOW_GAP_S else _flow_area(changed, frame.geometry.working)
+
+
+def motion_in(area: Area, velocity: np.ndarray, squared: np.ndarray, geometry: Geometry) -> Motion:
+    """Of the whole frame, of what was found in one area of it."""
+    motion = _still(geometry)
+    motion.squared[area.half] = squared
+    motion.velocity[area.half] = velocity
     return motion
 
 
-def _flow_area(changed: Sequence[int], working: tuple[int, int]) -> tuple[slice, slice]:
-    """(rows, columns) of the working frame around the (x, y, width, height) that changed."""
+def near_counts_from(far_s: float) -> float:
+    """Speed, in frame heights a second, from which the near flow is believed."""
+    return NEAR_FROM * WINDOW_WIDTH / far_s
+
+
+def _still(geometry: Geometry) -> Motion:
+    width, height = geometry.half
+    return Motion(np.zeros((height, width), np.float32), np.zeros((height, width, 2), np.float32))
+
+
+def _in_area(earlier: Earlier, frame: Prepared, area: Area) -> Motion:
+    flow, squared = _flow(earlier.far, frame.grey, area, earlier.far_s, FAR_PRESET)
+    if earlier.near_s < earlier.far_s:
+        near, near_squared = _flow(earlier.near, frame.grey, area, earlier.near_s, NEAR_PRESET)
+        fast = (near_squared > near_counts_from(earlier.far_s) ** 2).astype(np.uint8)
+        cv2.copyTo(near, fast, flow)
+        cv2.copyTo(near_squared, fast, squared)
+    return motion_in(area, flow, squared, frame.geometry)
+
+
+def _flow_area(changed: Sequence[int], working: tuple[int, int]) -> Area:
+    """Around the (x, y, width, height) of the working frame that changed."""
 
     def side(begin: int, length: int, whole: int) -> slice:
         margin = max(FLOW_MARGIN, (FLOW_LEAST_SIDE - length + 1) // 2)
@@ -308,11 +345,11 @@ def _flow_area(changed: Sequence[int], working: tuple[int, int]) -> tuple[slice,
         return slice(first - first % 2, min(whole, last + last % 2))  # whole pixels of the half grid
 
     x, y, width, height = changed
-    return side(y, height, working[1]), side(x, width, working[0])
+    return Area(side(y, height, working[1]), side(x, width, working[0]))
 
 
 def _flow(
-    earlier: np.ndarray, grey: np.ndarray, area: tuple[slice, slice], elapsed_s: float, preset: int
+    earlier: np.ndarray, grey: np.ndarray, area: Area, elapsed_s: float, preset: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Of `area` on the half grid: (h, w, 2) float32, in frame heights a second, and (h, w), its length squared."""
     no_guess: Any = None

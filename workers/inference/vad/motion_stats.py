@@ -1,9 +1,9 @@
 """motion_stats: is something faster, or larger, than what usually moves at that height of the picture?"""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -12,6 +12,7 @@ from core.errors import StateError
 from workers.inference.vad.base import MAP_LEVELS, NormalityState, Row, VadScore
 from workers.inference.vad.calibration import TailCalibration
 from workers.inference.vad.motion_features import (
+    Earlier,
     Geometry,
     Motion,
     MotionContext,
@@ -33,7 +34,7 @@ from workers.inference.vad.motion_learning import (
 )
 from workers.inference.vad.state_files import Packed, read_npz, write_npz
 
-__all__ = ["MotionStats", "pack", "unpack"]
+__all__ = ["MotionFinder", "MotionStats", "pack", "take_in", "unpack"]
 
 FORMAT = 2
 """Version of what `save` writes."""
@@ -46,6 +47,33 @@ _PLAIN = ("vad_type", "version", "width", "height", "learned_s", "frames", "phas
 Outcome = tuple[VadScore | Exception | None, Evidence | None]
 
 
+class MotionFinder(Protocol):
+    """Finds the motion of many frames at once and leaves it with them, for `find_motion` to give."""
+
+    @property
+    def device(self) -> str: ...
+
+    def find(self, asked: Iterable[tuple[Earlier, Prepared]]) -> None:
+        """What it does not find is left to the CPU; never raises."""
+        ...
+
+
+def take_in(
+    frames: Sequence[tuple[MotionContext, Prepared, float]], finder: MotionFinder | None
+) -> list[Earlier | Exception | None]:
+    """Pushes frames (context, frame, media_s), in order: what each is to be compared with, or what is wrong with it."""
+    pushed: list[Earlier | Exception | None] = []
+    for context, frame, media_s in frames:
+        try:
+            pushed.append(context.push(frame, media_s))
+        except Exception as error:
+            pushed.append(error)
+    if finder is not None:
+        asked = zip(pushed, frames, strict=True)
+        finder.find((earlier, frame) for earlier, (_, frame, _) in asked if isinstance(earlier, Earlier))
+    return pushed
+
+
 class MotionStats:
     """Optical flow and foreground in windows of a person's size, against Gaussians per row; see docs/detection.md.
 
@@ -55,9 +83,16 @@ class MotionStats:
     name = "motion_stats"
     suffix = ".npz"
     trains = False
-    device = "cpu"
     parameters = 0
     needs_pixels = False
+
+    def __init__(self, finder: MotionFinder | None = None) -> None:
+        """`finder` looks for the motion of a whole batch; without one, each frame's is found on the CPU."""
+        self._finder = finder
+
+    @property
+    def device(self) -> str:
+        return self._finder.device if self._finder else "cpu"
 
     def new_context(self) -> MotionContext:
         return MotionContext()
@@ -82,9 +117,10 @@ class MotionStats:
         for index, row in enumerate(rows):
             by_context.setdefault(id(row.context), []).append(index)
         groups = list(by_context.values())
+        pushed = take_in([(row.context, row.prepared, row.media_s) for row in rows], self._finder)
 
         def look(group: list[int]) -> list[Outcome]:
-            return [_look(rows[index]) for index in group]
+            return [_look(rows[index], pushed[index]) for index in group]
 
         later = [executor.submit(look, group) for group in groups[1:]] if executor else []
         outcomes = [look(group) for group in (groups[:1] if executor else groups)]
@@ -159,11 +195,12 @@ def unpack(head: dict[str, Any], stored: dict[str, np.ndarray]) -> MotionState:
     return state
 
 
-def _look(row: Row) -> Outcome:
+def _look(row: Row, earlier: Earlier | Exception | None) -> Outcome:
     """What can be done without touching anything shared: flow, windows, the score. Never raises."""
+    if isinstance(earlier, Exception):
+        return earlier, None
     try:
         frame: Prepared = row.prepared
-        earlier = row.context.push(frame, row.media_s)
         motion = _once(lambda: None if earlier is None else find_motion(earlier, frame))
         result: VadScore | Exception | None = None
         if row.state is not None:

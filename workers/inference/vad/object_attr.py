@@ -13,7 +13,8 @@ import numpy as np
 from core.errors import StateError
 from workers.inference.vad.base import MAP_LEVELS, NormalityState, Row, VadScore
 from workers.inference.vad.calibration import TailCalibration
-from workers.inference.vad.motion_features import Geometry, Prepared, prepare_colour
+from workers.inference.vad.motion_features import Earlier, Geometry, Prepared, prepare_colour
+from workers.inference.vad.motion_stats import MotionFinder, take_in
 from workers.inference.vad.object_detector import Detector
 from workers.inference.vad.object_features import Backdrop, Box, Memory, ObjectContext, Things
 from workers.inference.vad.object_learning import (
@@ -69,13 +70,19 @@ class ObjectAttr:
     name = "object_attr"
     suffix = ".npz"
     trains = False
-    device = "cpu"
     parameters = 0
 
-    def __init__(self, weights_file: Path | None = None) -> None:
-        """`weights_file`: a detector as `object_detector` takes it; raises ModelError where it is none."""
+    def __init__(self, weights_file: Path | None = None, finder: MotionFinder | None = None) -> None:
+        """`weights_file`: a detector as `object_detector` takes it; raises ModelError where it is none. `finder`: as
+        MotionStats has it.
+        """
+        self._finder = finder
         self._detector = Detector(weights_file) if weights_file else None
         self._one_at_a_time = threading.Lock()
+
+    @property
+    def device(self) -> str:
+        return self._finder.device if self._finder else "cpu"
 
     @property
     def needs_pixels(self) -> bool:
@@ -103,9 +110,10 @@ class ObjectAttr:
         for index, row in enumerate(rows):
             by_context.setdefault(id(row.context), []).append(index)
         groups = list(by_context.values())
+        pushed = take_in([(row.context.motion, row.prepared.motion, row.media_s) for row in rows], self._finder)
 
         def look(group: list[int]) -> list[_Outcome]:
-            return [self._look(rows[index]) for index in group]
+            return [self._look(rows[index], pushed[index]) for index in group]
 
         later = [executor.submit(look, group) for group in groups[1:]] if executor else []
         outcomes = [look(group) for group in (groups[:1] if executor else groups)]
@@ -124,12 +132,13 @@ class ObjectAttr:
                     results[index] = error
         return results
 
-    def _look(self, row: Row) -> _Outcome:
+    def _look(self, row: Row, earlier: Earlier | Exception | None) -> _Outcome:
         """What can be done without touching anything shared. Never raises."""
+        if isinstance(earlier, Exception):
+            return earlier, None
         try:
             frame: ObjectFrame = row.prepared
             context: ObjectContext = row.context
-            earlier = context.motion.push(frame.motion, row.media_s)
             boxes: list[Box] | None = None
             if self._detector is not None and frame.image is not None:
                 with self._one_at_a_time:

@@ -31,7 +31,7 @@ from workers.inference.vad.calibration import TailCalibration, fit_tail
 from workers.inference.vad.footage import FRAME_S, Chunks, History, find_background, net_size
 from workers.inference.vad.motion_features import MotionContext, Prepared, prepare_grey
 from workers.inference.vad.motion_learning import MotionLearner, MotionState, clusters
-from workers.inference.vad.motion_stats import MotionStats, pack, unpack
+from workers.inference.vad.motion_stats import MotionFinder, MotionStats, pack, unpack
 from workers.inference.vad.state_files import Packed, part_of, under
 from workers.inference.vad.training import Net, pick_device
 from workers.inference.vad.uploads import Ahead, Uploads, in_light_of, stack, to_levels
@@ -130,13 +130,14 @@ class TrainedType:
         limit_s: float | None = None,
         seed: int = 0,
         weights_file: Path | None = None,
+        finder: MotionFinder | None = None,
     ) -> None:
         """`steps`, `limit_s` and `seed` are of training, which may take an hour where `steps` are given; raises
-        ModelError for a file that the type has no use for.
+        ModelError for a file that the type has no use for. `finder`: as MotionStats has it.
         """
         self._net: Net = import_module(self.module).make_net(weights_file)
         self._weights_file = weights_file
-        self._motion = MotionStats()
+        self._motion = MotionStats(finder)
         self._device = pick_device()
         self._uploads = Uploads(self._device)
         self._threads, self._seed = threads, seed
